@@ -1,0 +1,3 @@
+//! Umbel, a transparent AMQP 0-9-1 proxy for Celery. ARCHITECTURE.md draws the floors; imports point down only.
+
+pub mod wire;

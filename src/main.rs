@@ -1,0 +1,3 @@
+//! The `umbel` command: arguments and exit codes, nothing else.
+
+fn main() {}

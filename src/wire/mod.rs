@@ -1,0 +1,12 @@
+//! AMQP 0-9-1 as bytes: frames, methods, content headers, field tables, and patches to them.
+//!
+//! Knows nothing of connections, of Celery or of policy. Nothing here recurses on input (S2) and nothing takes memory that the
+//! input's own length does not bound (S1).
+
+pub mod frame;
+pub mod method;
+pub mod num;
+pub mod reader;
+
+pub use frame::{ChannelId, Frame, FrameError, FrameKind};
+pub use reader::{Reader, Short};
