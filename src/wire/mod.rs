@@ -6,7 +6,13 @@
 pub mod frame;
 pub mod method;
 pub mod num;
+pub mod patch;
+pub mod props;
 pub mod reader;
+pub mod table;
 
 pub use frame::{ChannelId, Frame, FrameError, FrameKind};
+pub use patch::HeaderPatch;
+pub use props::{ContentHeader, NewHeader, Property, PropsError};
 pub use reader::{Reader, Short};
+pub use table::{Array, Entry, Table, TableError, TableLimits, TableWriter, Value, check_table};

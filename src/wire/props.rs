@@ -1,0 +1,447 @@
+//! Content headers: class, body size, property flags and the fourteen basic properties (AMQP 0-9-1 §4.2.6, class 60).
+//!
+//! Read once, by reference; each property is kept as the bytes it was sent as, so that a patch can copy it (T1).
+
+use super::num::u32_clamped;
+use super::reader::{Reader, Short};
+use super::table::{Table, write_name};
+
+/// Class basic.
+pub const CLASS_BASIC: u16 = 60;
+const PROPERTIES: usize = 14;
+
+/// A basic property, in the order in which properties are on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Property {
+    /// MIME type of the body: which serializer.
+    ContentType,
+    /// Text encoding of the body.
+    ContentEncoding,
+    /// The application's field table.
+    Headers,
+    /// 2 is persistent.
+    DeliveryMode,
+    /// 0 to 255.
+    Priority,
+    /// Celery's task id.
+    CorrelationId,
+    /// Where results go.
+    ReplyTo,
+    /// TTL, decimal milliseconds.
+    Expiration,
+    /// The application's.
+    MessageId,
+    /// Seconds since the epoch.
+    Timestamp,
+    /// The application's.
+    Type,
+    /// Checked by the broker against the login.
+    UserId,
+    /// The application's.
+    AppId,
+    /// Reserved.
+    ClusterId,
+}
+
+/// What a property is made of on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Short,
+    Table,
+    Octet,
+    Eight,
+}
+
+impl Property {
+    /// Every property, in wire order.
+    pub const ALL: [Self; PROPERTIES] = [
+        Self::ContentType,
+        Self::ContentEncoding,
+        Self::Headers,
+        Self::DeliveryMode,
+        Self::Priority,
+        Self::CorrelationId,
+        Self::ReplyTo,
+        Self::Expiration,
+        Self::MessageId,
+        Self::Timestamp,
+        Self::Type,
+        Self::UserId,
+        Self::AppId,
+        Self::ClusterId,
+    ];
+
+    /// Its place in [`Property::ALL`].
+    #[expect(clippy::as_conversions, reason = "a fieldless enum's own number, 0 to 13")]
+    const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Its bit in the flags word.
+    #[must_use]
+    pub const fn flag(self) -> u16 {
+        0x8000 >> self.index()
+    }
+
+    const fn shape(self) -> Shape {
+        match self {
+            Self::Headers => Shape::Table,
+            Self::DeliveryMode | Self::Priority => Shape::Octet,
+            Self::Timestamp => Shape::Eight,
+            _ => Shape::Short,
+        }
+    }
+
+    /// Whether it is a short string: what [`super::patch::HeaderPatch::set_short`] can set.
+    #[must_use]
+    pub const fn is_short(self) -> bool {
+        matches!(self.shape(), Shape::Short)
+    }
+}
+
+/// Why a header frame's payload is not a content header of class basic. RabbitMQ ends the connection for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PropsError {
+    /// A property runs past the end.
+    Short,
+    /// A class other than basic.
+    Class(u16),
+    /// The weight, which AMQP wants 0.
+    Weight(u16),
+    /// Flag bits that no basic property has, or a further flags word.
+    Flags(u16),
+    /// So many octets after the last property.
+    Trailing(usize),
+}
+
+impl std::fmt::Display for PropsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Short => f.write_str("content header ends inside a property"),
+            Self::Class(class) => write!(f, "content header of class {class}, expected 60"),
+            Self::Weight(weight) => write!(f, "content header of weight {weight}, expected 0"),
+            Self::Flags(flags) => write!(f, "undefined property flags in {flags:#06x}"),
+            Self::Trailing(n) => write!(f, "{n} octets after the last property"),
+        }
+    }
+}
+
+impl std::error::Error for PropsError {}
+
+impl From<Short> for PropsError {
+    fn from(_: Short) -> Self {
+        Self::Short
+    }
+}
+
+/// A header frame's payload, read in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentHeader<'a> {
+    /// Octets of body that follow.
+    pub body_size: u64,
+    /// Which properties are there.
+    pub flags: u16,
+    /// Each property as it was sent, lengths included; empty where absent (no property takes no octets).
+    raw: [&'a [u8]; PROPERTIES],
+}
+
+impl<'a> ContentHeader<'a> {
+    /// Reads a header frame's payload. The header table is delimited here, not checked: see [`super::table::check_table`].
+    pub fn parse(payload: &'a [u8]) -> Result<Self, PropsError> {
+        let mut reader = Reader::new(payload);
+        let class = reader.u16()?;
+        if class != CLASS_BASIC {
+            return Err(PropsError::Class(class));
+        }
+        let weight = reader.u16()?;
+        if weight != 0 {
+            return Err(PropsError::Weight(weight));
+        }
+        let body_size = reader.u64()?;
+        let flags = reader.u16()?;
+        if flags & 0b11 != 0 {
+            return Err(PropsError::Flags(flags));
+        }
+        let mut raw: [&'a [u8]; PROPERTIES] = [&[]; PROPERTIES];
+        for (slot, property) in raw.iter_mut().zip(Property::ALL) {
+            if flags & property.flag() != 0 {
+                let before = reader.rest();
+                match property.shape() {
+                    Shape::Short => reader.shortstr()?,
+                    Shape::Table => reader.longstr()?,
+                    Shape::Octet => reader.take(1)?,
+                    Shape::Eight => reader.take(8)?,
+                };
+                *slot = before.get(..before.len() - reader.rest().len()).ok_or(PropsError::Short)?;
+            }
+        }
+        match reader.rest().len() {
+            0 => Ok(Self { body_size, flags, raw }),
+            n => Err(PropsError::Trailing(n)),
+        }
+    }
+
+    /// A property as it was sent: a short string or a table with its length before it. `None` where absent.
+    #[must_use]
+    pub fn raw(&self, property: Property) -> Option<&'a [u8]> {
+        self.raw.get(property.index()).copied().filter(|bytes| !bytes.is_empty())
+    }
+
+    fn octet(&self, property: Property) -> Option<u8> {
+        self.raw(property)?.first().copied()
+    }
+
+    /// A property that is a short string, without its length.
+    #[must_use]
+    pub fn short(&self, property: Property) -> Option<&'a [u8]> {
+        if !property.is_short() {
+            return None;
+        }
+        self.raw(property)?.get(1..)
+    }
+
+    /// Which serializer.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&'a [u8]> {
+        self.short(Property::ContentType)
+    }
+
+    /// Which text encoding.
+    #[must_use]
+    pub fn content_encoding(&self) -> Option<&'a [u8]> {
+        self.short(Property::ContentEncoding)
+    }
+
+    /// The application's table.
+    #[must_use]
+    pub fn headers(&self) -> Option<Table<'a>> {
+        self.raw(Property::Headers)?.get(4..).map(Table::new)
+    }
+
+    /// 2 is persistent.
+    #[must_use]
+    pub fn delivery_mode(&self) -> Option<u8> {
+        self.octet(Property::DeliveryMode)
+    }
+
+    /// 0 to 255.
+    #[must_use]
+    pub fn priority(&self) -> Option<u8> {
+        self.octet(Property::Priority)
+    }
+
+    /// Celery's task id.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<&'a [u8]> {
+        self.short(Property::CorrelationId)
+    }
+
+    /// Where results go.
+    #[must_use]
+    pub fn reply_to(&self) -> Option<&'a [u8]> {
+        self.short(Property::ReplyTo)
+    }
+
+    /// TTL in decimal milliseconds, as text.
+    #[must_use]
+    pub fn expiration(&self) -> Option<&'a [u8]> {
+        self.short(Property::Expiration)
+    }
+
+    /// The application's.
+    #[must_use]
+    pub fn message_id(&self) -> Option<&'a [u8]> {
+        self.short(Property::MessageId)
+    }
+
+    /// Seconds since the epoch.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<u64> {
+        let bytes: [u8; 8] = self.raw(Property::Timestamp)?.try_into().ok()?;
+        Some(u64::from_be_bytes(bytes))
+    }
+
+    /// The application's type.
+    #[must_use]
+    pub fn message_type(&self) -> Option<&'a [u8]> {
+        self.short(Property::Type)
+    }
+
+    /// Who the broker must find logged in.
+    #[must_use]
+    pub fn user_id(&self) -> Option<&'a [u8]> {
+        self.short(Property::UserId)
+    }
+
+    /// The application's.
+    #[must_use]
+    pub fn app_id(&self) -> Option<&'a [u8]> {
+        self.short(Property::AppId)
+    }
+
+    /// Reserved.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<&'a [u8]> {
+        self.short(Property::ClusterId)
+    }
+}
+
+/// A content header of our own; what is `None` is absent. Short strings over 255 octets are cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the properties, described at `Property`")]
+pub struct NewHeader<'a> {
+    pub body_size: u64,
+    pub content_type: Option<&'a [u8]>,
+    pub content_encoding: Option<&'a [u8]>,
+    pub headers: Option<Table<'a>>,
+    pub delivery_mode: Option<u8>,
+    pub priority: Option<u8>,
+    pub correlation_id: Option<&'a [u8]>,
+    pub reply_to: Option<&'a [u8]>,
+    pub expiration: Option<&'a [u8]>,
+    pub message_id: Option<&'a [u8]>,
+    pub timestamp: Option<u64>,
+    pub message_type: Option<&'a [u8]>,
+    pub user_id: Option<&'a [u8]>,
+    pub app_id: Option<&'a [u8]>,
+}
+
+impl NewHeader<'_> {
+    /// Appends the header frame's payload.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&CLASS_BASIC.to_be_bytes());
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&self.body_size.to_be_bytes());
+        let mut values = Vec::new();
+        let mut flags = 0;
+        for property in Property::ALL {
+            if self.write_property(property, &mut values) {
+                flags |= property.flag();
+            }
+        }
+        out.extend_from_slice(&flags.to_be_bytes());
+        out.extend_from_slice(&values);
+    }
+
+    /// Appends one property; false where it is absent.
+    fn write_property(&self, property: Property, out: &mut Vec<u8>) -> bool {
+        let short = match property {
+            Property::Headers => {
+                let Some(table) = self.headers else { return false };
+                write_table(out, table.bytes());
+                return true;
+            }
+            Property::DeliveryMode => return extend_some(out, self.delivery_mode.map(|n| [n])),
+            Property::Priority => return extend_some(out, self.priority.map(|n| [n])),
+            Property::Timestamp => return extend_some(out, self.timestamp.map(u64::to_be_bytes)),
+            Property::ContentType => self.content_type,
+            Property::ContentEncoding => self.content_encoding,
+            Property::CorrelationId => self.correlation_id,
+            Property::ReplyTo => self.reply_to,
+            Property::Expiration => self.expiration,
+            Property::MessageId => self.message_id,
+            Property::Type => self.message_type,
+            Property::UserId => self.user_id,
+            Property::AppId => self.app_id,
+            Property::ClusterId => None,
+        };
+        let Some(short) = short else { return false };
+        write_name(out, short);
+        true
+    }
+}
+
+fn extend_some<const N: usize>(out: &mut Vec<u8>, bytes: Option<[u8; N]>) -> bool {
+    let Some(bytes) = bytes else { return false };
+    out.extend_from_slice(&bytes);
+    true
+}
+
+/// Appends a table with its four octets of length.
+pub fn write_table(out: &mut Vec<u8>, table: &[u8]) {
+    out.extend_from_slice(&u32_clamped(table.len()).to_be_bytes());
+    out.extend_from_slice(table);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::TableWriter;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all_properties() -> Vec<u8> {
+        let headers = TableWriter::new().str("task", b"proj.add").into_bytes();
+        let mut out = Vec::new();
+        NewHeader {
+            body_size: 81,
+            content_type: Some(b"application/json"),
+            content_encoding: Some(b"utf-8"),
+            headers: Some(Table::new(&headers)),
+            delivery_mode: Some(2),
+            priority: Some(3),
+            correlation_id: Some(b"id"),
+            reply_to: Some(b""),
+            expiration: Some(b"60000"),
+            message_id: Some(b"m1"),
+            timestamp: Some(1_700_000_000),
+            message_type: Some(b"t"),
+            user_id: Some(b"guest"),
+            app_id: Some(b"\xff"),
+        }
+        .write(&mut out);
+        out
+    }
+
+    #[test]
+    fn every_property_is_read_as_it_was_written() {
+        let bytes = all_properties();
+        let header = ContentHeader::parse(&bytes).unwrap();
+        assert_eq!(header.body_size, 81);
+        assert_eq!(header.flags, 0xfff8);
+        assert_eq!(header.content_type(), Some(&b"application/json"[..]));
+        assert_eq!(header.headers().unwrap().get(b"task").unwrap().str_bytes(), Some(&b"proj.add"[..]));
+        assert_eq!((header.delivery_mode(), header.priority()), (Some(2), Some(3)));
+        assert_eq!(header.reply_to(), Some(&b""[..]));
+        assert_eq!(header.timestamp(), Some(1_700_000_000));
+        assert_eq!(header.app_id(), Some(&b"\xff"[..]));
+        assert_eq!(header.cluster_id(), None);
+        assert_eq!(header.raw(Property::Expiration), Some(&b"\x0560000"[..]));
+    }
+
+    #[test]
+    fn a_header_cut_at_every_byte_is_refused() {
+        let bytes = all_properties();
+        for cut in 0..bytes.len() {
+            assert_eq!(ContentHeader::parse(&bytes[..cut]), Err(PropsError::Short), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_rabbitmq_ends_a_connection_for_is_refused() {
+        let mut bytes = all_properties();
+        bytes.push(0);
+        assert_eq!(ContentHeader::parse(&bytes), Err(PropsError::Trailing(1)));
+        let mut bytes = all_properties();
+        bytes[13] |= 1;
+        assert_eq!(ContentHeader::parse(&bytes), Err(PropsError::Flags(0xfff9)));
+        bytes[13] = 0xfa;
+        assert_eq!(ContentHeader::parse(&bytes), Err(PropsError::Flags(0xfffa)));
+        let mut bytes = all_properties();
+        bytes[1] = 50;
+        assert_eq!(ContentHeader::parse(&bytes), Err(PropsError::Class(50)));
+        let mut bytes = all_properties();
+        bytes[3] = 1;
+        assert_eq!(ContentHeader::parse(&bytes), Err(PropsError::Weight(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut framed = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            framed.extend_from_slice(&bytes);
+            let _ = ContentHeader::parse(&bytes);
+            let _ = ContentHeader::parse(&framed);
+        }
+    }
+}
