@@ -1,3 +1,4 @@
 //! Umbel, a transparent AMQP 0-9-1 proxy for Celery. ARCHITECTURE.md draws the floors; imports point down only.
 
+pub mod metrics;
 pub mod wire;
