@@ -9,10 +9,12 @@ mod delivery;
 mod latency;
 mod registrar;
 mod sides;
+pub mod status;
+mod summary;
 mod tasks;
 mod words;
 
-pub use bounded::{BoundedLabels, OTHER};
+pub use bounded::{BoundedLabels, LABEL_BYTES_MAX, OTHER};
 pub use delivery::{Delivery, Ledger, Spool};
 pub use latency::Latency;
 pub use prometheus::{Counter, Gauge, IntCounter, IntGauge};
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub upstreams: Upstreams,
     /// The config in force.
     pub config: ConfigMetrics,
+    /// Turns of the data thread's clock, at least one a second: `/healthz` notices when they stop.
+    pub ticks: IntCounter,
 }
 
 /// Reloads, and when the config in force was read.
@@ -89,6 +93,7 @@ impl Metrics {
                     .latency("config_reload_seconds", "Time to read and compile a configuration."),
                 start_seconds: make.real_gauge("start_timestamp_seconds", "When the process started."),
             },
+            ticks: make.counter("ticks_total", "Turns of the data thread's clock."),
             registry,
         }
     }

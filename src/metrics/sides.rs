@@ -178,6 +178,10 @@ impl Upstreams {
         }
     }
 
+    pub(super) fn resends(&self) -> &IntCounterVec {
+        &self.resends
+    }
+
     /// One upstream's counters. Resolve once and keep.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
         let name = self.names.admit(name);

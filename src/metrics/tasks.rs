@@ -63,7 +63,26 @@ pub struct RuleMetrics {
     pub compressed: ByWord<Codec, IntCounter>,
 }
 
+/// The families with a `rule` label, to sum up.
+pub(super) struct ByRule<'a> {
+    pub matched: &'a IntCounterVec,
+    pub rerouted: &'a IntCounterVec,
+    pub reprioritised: &'a IntCounterVec,
+    pub expired: &'a IntCounterVec,
+    pub compressed: &'a IntCounterVec,
+}
+
 impl Tasks {
+    pub(super) fn by_rule(&self) -> ByRule<'_> {
+        ByRule {
+            matched: &self.matched,
+            rerouted: &self.rerouted,
+            reprioritised: &self.reprioritised,
+            expired: &self.expired,
+            compressed: &self.compressed,
+        }
+    }
+
     pub(super) fn new(make: &Registrar<'_>, labels_max: usize) -> Self {
         Self {
             names: BoundedLabels::new(labels_max),
