@@ -138,7 +138,9 @@ pub fn parse_frame(buf: &[u8], frame_max: u32) -> Result<Option<Frame<'_>>, Fram
 pub fn missing(buf: &[u8]) -> usize {
     match buf.split_first_chunk::<7>() {
         None => FRAME_OVERHEAD.saturating_sub(buf.len()),
-        Some((&[_, _, _, s3, s2, s1, s0], _)) => (usize_of(u32::from_be_bytes([s3, s2, s1, s0])) + FRAME_OVERHEAD).saturating_sub(buf.len()),
+        Some((&[_, _, _, s3, s2, s1, s0], _)) => {
+            (usize_of(u32::from_be_bytes([s3, s2, s1, s0])) + FRAME_OVERHEAD).saturating_sub(buf.len())
+        }
     }
 }
 
@@ -158,7 +160,8 @@ pub fn write_body(out: &mut Vec<u8>, channel: ChannelId, body: &[u8], frame_max:
     if body.is_empty() {
         return;
     }
-    let piece = if frame_max == 0 { body.len() } else { usize_of(frame_max.max(FRAME_MIN_SIZE)) - FRAME_OVERHEAD };
+    let piece =
+        if frame_max == 0 { body.len() } else { usize_of(frame_max.max(FRAME_MIN_SIZE)) - FRAME_OVERHEAD };
     for part in body.chunks(piece) {
         write_frame(out, FrameKind::Body, channel, part);
     }

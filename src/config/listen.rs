@@ -1,0 +1,103 @@
+//! `[listen]`: where clients and people connect to us, and what they must bring.
+
+use std::net::SocketAddr;
+
+use super::reader::Section;
+
+/// Where we listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// AMQP for clients.
+    pub amqp: SocketAddr,
+    /// HTTP for people and Prometheus; none: no admin page at all (`admin = ""`).
+    pub admin: Option<SocketAddr>,
+    /// TLS on the AMQP port.
+    pub tls: Option<ServerTls>,
+    /// Whether `guest` may log in from another host (S4: to a broker on our host it would look local).
+    pub allow_remote_guest: bool,
+    /// Several processes may share the AMQP port (SO_REUSEPORT), so that a successor can take over.
+    pub reuse_port: bool,
+    /// The AMQP port starts with a PROXY protocol header (v1 or v2) from a load balancer.
+    pub proxy_protocol: bool,
+}
+
+/// TLS towards clients. The files are read when the configuration is put to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// PEM file: our certificate chain.
+    pub cert: String,
+    /// PEM file: its private key.
+    pub key: String,
+    /// PEM file: who signs client certificates; given, one is demanded (and `EXTERNAL` may log in with it).
+    pub client_ca: Option<String>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            amqp: SocketAddr::from(([127, 0, 0, 1], 5673)),
+            admin: Some(SocketAddr::from(([127, 0, 0, 1], 9673))),
+            tls: None,
+            allow_remote_guest: false,
+            reuse_port: false,
+            proxy_protocol: false,
+        }
+    }
+}
+
+impl Listen {
+    /// Reads `[listen]`.
+    #[must_use]
+    pub fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let amqp = address(section, "amqp").flatten().unwrap_or(default.amqp);
+        let admin = address(section, "admin").unwrap_or(default.admin);
+        if section.has("amqp") && admin == Some(amqp) {
+            section.problem_at("admin", "expected another address than that of `amqp`");
+        }
+        let tls = section.section("tls");
+        let listen = Self {
+            amqp,
+            admin,
+            tls: tls.is_present().then(|| ServerTls::read(&tls)).flatten(),
+            allow_remote_guest: section.flag("allow_remote_guest", false),
+            reuse_port: section.flag("reuse_port", false),
+            proxy_protocol: section.flag("proxy_protocol", false),
+        };
+        section.close();
+        listen
+    }
+}
+
+impl ServerTls {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let (cert, key) = (section.expanded("cert"), section.expanded("key"));
+        let client_ca = section.expanded("client_ca");
+        for (name, found) in [("cert", &cert), ("key", &key)] {
+            if found.is_none() && !section.has(name) {
+                section.problem(format!("expected `{name}`, the path of a PEM file"));
+            }
+        }
+        section.close();
+        Some(Self { cert: cert?, key: key?, client_ca })
+    }
+}
+
+/// An address; `Some(None)` for an empty string, which switches a listener off.
+fn address(section: &Section<'_>, key: &'static str) -> Option<Option<SocketAddr>> {
+    let value = section.value(key)?;
+    let text = value.expanded()?;
+    if text.is_empty() && key != "amqp" {
+        return Some(None);
+    }
+    let with_port = text.replace("localhost", "127.0.0.1");
+    match with_port.parse() {
+        Ok(address) => Some(Some(address)),
+        Err(_) => {
+            value.problem(format!(
+                "expected an address and a port such as \"127.0.0.1:5673\" or \"[::]:5673\", found \"{text}\""
+            ));
+            None
+        }
+    }
+}
