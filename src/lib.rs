@@ -1,5 +1,6 @@
 //! Umbel, a transparent AMQP 0-9-1 proxy for Celery. ARCHITECTURE.md draws the floors; imports point down only.
 
+pub mod admin;
 pub mod celery;
 pub mod config;
 pub mod metrics;
