@@ -4,4 +4,5 @@ pub mod admin;
 pub mod celery;
 pub mod config;
 pub mod metrics;
+pub mod policy;
 pub mod wire;

@@ -1,0 +1,147 @@
+//! A verdict's edits as bytes: the content header spliced, the body compressed or repaired. What was not asked for stays as it came.
+
+use super::aspects::Packing;
+use super::matching::Message;
+use super::verdict::Edits;
+use crate::celery::compression::{Codec, Effort, compress, decompress, is_plain};
+use crate::celery::{BodyLimits, time};
+use crate::wire::HeaderPatch;
+use crate::wire::num::u64_of;
+use crate::wire::patch::PatchError;
+
+/// New bytes for a message; none: the old ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edited {
+    /// The content header frame's payload.
+    pub header: Option<Vec<u8>>,
+    /// The body.
+    pub body: Option<Vec<u8>>,
+    /// What was done to the body.
+    pub packed: Packed,
+}
+
+/// What was done to a body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Packed {
+    /// Nothing was to be done.
+    #[default]
+    Untouched,
+    /// Compressed.
+    Compressed(Codec),
+    /// It would not have become smaller, or the codec failed: left as it was.
+    NotSmaller,
+    /// Decompressed.
+    Decompressed(Codec),
+    /// It could not be decompressed within bounds: left as it was.
+    NotDecompressed,
+    /// A plain body lost the `compression` header above it.
+    Repaired,
+}
+
+/// What is needed beside the verdict.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Means {
+    /// Bounds on decompression.
+    pub limits: BodyLimits,
+    /// How hard codecs try.
+    pub effort: Effort,
+}
+
+/// Carries out the edits. `payload` is the content header frame's payload that `message.header` was read from.
+///
+/// # Errors
+/// The header table cannot be spliced: the message must go as it came (P9).
+pub fn edit(
+    edits: &Edits<'_>,
+    message: &Message<'_>,
+    payload: &[u8],
+    body: &[&[u8]],
+    means: &Means,
+) -> Result<Edited, PatchError> {
+    let mut patch = HeaderPatch::new();
+    if let Some(priority) = edits.priority {
+        patch.set_priority(priority);
+    }
+    if let Some(mode) = edits.delivery_mode {
+        patch.set_delivery_mode(mode);
+    }
+    if let Some(ms) = edits.ttl_ms {
+        patch.set_expiration_ms(ms);
+    }
+    if let Some(expires) = edits.expires {
+        patch.set_header_str(b"expires", time::format(expires).as_bytes());
+    }
+    for (name, value) in edits.headers {
+        let present = message.header.headers().and_then(|table| table.get(name.as_bytes()));
+        if present.is_none() {
+            patch.set_header(name.as_bytes(), &value.value());
+        }
+    }
+    let (body, packed) = repack(edits, message, body, means, &mut patch);
+    if let Some(body) = &body {
+        patch.set_body_size(u64_of(body.len()));
+    }
+    if patch.is_empty() {
+        return Ok(Edited { header: None, body, packed });
+    }
+    let mut header = Vec::with_capacity(payload.len() + 64);
+    patch.apply(payload, &mut header)?;
+    Ok(Edited { header: Some(header), body, packed })
+}
+
+fn repack(
+    edits: &Edits<'_>,
+    message: &Message<'_>,
+    body: &[&[u8]],
+    means: &Means,
+    patch: &mut HeaderPatch,
+) -> (Option<Vec<u8>>, Packed) {
+    let Some(rule) = &edits.compression else { return (None, Packed::Untouched) };
+    let size = body.iter().map(|part| u64_of(part.len())).sum();
+    let named = message.task.and_then(|task| task.compression);
+    let mut packed = Packed::Untouched;
+    if named.is_some() {
+        // A name that Kombu does not know is the worker's to complain of.
+        let Some(codec) = message.task.and_then(crate::celery::Task::codec) else {
+            return (None, Packed::Untouched);
+        };
+        if rule.repair && is_plain(codec, body, &means.limits) {
+            patch.remove_header(b"compression");
+            packed = Packed::Repaired;
+        } else {
+            return unpack(rule.packing, codec, body, means, patch);
+        }
+    }
+    let Packing::Compress(codec) = rule.packing else { return (None, packed) };
+    if size < rule.min_bytes {
+        return (None, packed);
+    }
+    let mut smaller = Vec::new();
+    let done = compress(codec, means.effort, body, &mut smaller).is_ok();
+    // The header that is added counts too: its name, a tag, two lengths and the content type.
+    let cost = u64_of(smaller.len()) + u64_of(codec.content_type().len()) + 17;
+    if !done || cost >= size {
+        return (None, if packed == Packed::Repaired { packed } else { Packed::NotSmaller });
+    }
+    patch.set_header_str(b"compression", codec.content_type().as_bytes());
+    (Some(smaller), Packed::Compressed(codec))
+}
+
+fn unpack(
+    packing: Packing,
+    codec: Codec,
+    body: &[&[u8]],
+    means: &Means,
+    patch: &mut HeaderPatch,
+) -> (Option<Vec<u8>>, Packed) {
+    if packing != Packing::Decompress {
+        return (None, Packed::Untouched);
+    }
+    match decompress(codec, body, &means.limits) {
+        Ok(plain) => {
+            patch.remove_header(b"compression");
+            (Some(plain), Packed::Decompressed(codec))
+        }
+        Err(_) => (None, Packed::NotDecompressed),
+    }
+}

@@ -1,0 +1,434 @@
+//! One message in, one verdict out.
+//!
+//! ```text
+//! admission ─ kept out ─▶ Refused
+//!     │ let in
+//! expiry ── expired ────▶ Expired (but `pass`)
+//!     │ in time
+//! route ─▶ priority ─▶ compression ─▶ tier ─▶ Forward, with edits
+//! ```
+
+use super::aspects::{AdmissionAction, ExpiryAction, ExpiryRule, Packing};
+use super::matching::{Context, Message};
+use super::memo::{Memo, Plan};
+use super::queue::Queues;
+use super::route::{Force, Target};
+use super::rule::{Aspect, Mode, Rule};
+use super::verdict::{By, Fate, Refusal, Verdict};
+use super::{CompressionRule, Policy};
+use crate::celery::{Protocol, Task, delayed};
+use crate::wire::num::usize_of;
+
+/// A TTL is not stamped for what lies further ahead: brokers refuse it (wire/CELERY.md §1.1), and it would not matter.
+const TTL_MS_MAX: u64 = 365 * 86_400_000;
+/// A route's codec leaves smaller bodies alone.
+const ROUTE_COMPRESSION_BYTES_MIN: u64 = 1024;
+
+/// A task that has expired since it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expired<'p> {
+    /// What becomes of it.
+    pub action: &'p ExpiryAction,
+    /// When it expired, in microseconds since the epoch.
+    pub at: i64,
+    /// The rule that says so.
+    pub by: By,
+}
+
+/// A message and where it is meant to go: what every rule is asked about.
+struct Case<'a> {
+    context: &'a Context<'a>,
+    message: &'a Message<'a>,
+    queues: &'a Queues,
+    /// A delayed delivery's bits, which no rule sees or moves.
+    bits: &'a [u8],
+    key: &'a [u8],
+}
+
+impl<'a> Case<'a> {
+    fn new(policy: &'a Policy, context: &'a Context<'a>, message: &'a Message<'a>) -> Self {
+        let (bits, key) = if delayed::is_delayed_exchange(message.exchange) {
+            delayed::split(message.routing_key)
+        } else {
+            (Default::default(), message.routing_key)
+        };
+        Self { context, message, queues: policy.queues(), bits, key }
+    }
+
+    fn holds(&self, rule: &Rule) -> bool {
+        let queue = || {
+            let exchange = if self.bits.is_empty() { self.message.exchange } else { Default::default() };
+            self.queues.meant(exchange, self.key)
+        };
+        let queue = rule.matches.queue.as_ref().and_then(|_| queue());
+        rule.matches.holds(self.context, self.message, queue, self.key)
+    }
+
+    /// Whether the producer sent it where everything goes that nobody routed.
+    fn is_default(&self) -> bool {
+        if self.bits.is_empty() {
+            return self.queues.is_default(self.message.exchange, self.key);
+        }
+        let settings = self.queues.settings();
+        self.key == settings.default_queue.as_bytes()
+            || self.key == self.queues.default_routing_key().as_bytes()
+    }
+}
+
+impl Policy {
+    /// What to do with a message.
+    #[must_use]
+    pub fn judge<'p>(&'p self, memo: &mut Memo, context: &Context<'_>, message: &Message<'_>) -> Verdict<'p> {
+        let verdict = self.judge_in(self.mode, memo, context, message);
+        if self.mode == Mode::Observe { verdict.only_observed() } else { verdict }
+    }
+
+    /// What would be done if no dry run were on, anywhere.
+    #[must_use]
+    pub fn judge_enforced<'p>(
+        &'p self,
+        memo: &mut Memo,
+        context: &Context<'_>,
+        message: &Message<'_>,
+    ) -> Verdict<'p> {
+        self.judge_in(Mode::Observe, memo, context, message)
+    }
+
+    /// Whether a task has expired since it was accepted: asked when it leaves the spool or is sent again (P4).
+    #[must_use]
+    pub fn expired_since<'p>(
+        &'p self,
+        memo: &mut Memo,
+        context: &Context<'_>,
+        message: &Message<'_>,
+    ) -> Option<Expired<'p>> {
+        self.expired(memo, context, message, |_| true)
+    }
+
+    /// The same for a task on its way out to a worker, where a rule asks for that.
+    #[must_use]
+    pub fn expired_on_delivery<'p>(
+        &'p self,
+        memo: &mut Memo,
+        context: &Context<'_>,
+        message: &Message<'_>,
+    ) -> Option<Expired<'p>> {
+        self.expired(memo, context, message, |rule| rule.on_delivery)
+    }
+
+    fn expired<'p>(
+        &'p self,
+        memo: &mut Memo,
+        context: &Context<'_>,
+        message: &Message<'_>,
+        wanted: impl Fn(&ExpiryRule) -> bool,
+    ) -> Option<Expired<'p>> {
+        let task = message.task?;
+        let plan = memo.plan(self, task.name());
+        if self.mode == Mode::Observe || plan.of(Aspect::Expiry).is_empty() {
+            return None;
+        }
+        let at = expired_at(task, context.now)?;
+        let case = Case::new(self, context, message);
+        let (by, rule) = self.decide(&plan, Aspect::Expiry, &case, &mut Observing::as_configured())?;
+        let expiry = rule.expiry.as_ref().filter(|e| wanted(e) && e.action != ExpiryAction::Pass)?;
+        Some(Expired { action: &expiry.action, at, by })
+    }
+
+    /// `mode` is the policy's own, or [`Mode::Observe`] to take every dry run for live.
+    fn judge_in<'p>(
+        &'p self,
+        mode: Mode,
+        memo: &mut Memo,
+        context: &Context<'_>,
+        message: &Message<'_>,
+    ) -> Verdict<'p> {
+        let mut observing = Observing { all_live: mode == Mode::Observe, seen: Vec::new() };
+        let Some(task) = message.task else {
+            return self.judge_other(&mut observing, memo, context, message);
+        };
+        let plan = memo.plan(self, task.name());
+        if plan.idle {
+            return Verdict::default();
+        }
+        let case = Case::new(self, context, message);
+        let mut verdict = Verdict::default();
+        self.admit(&plan, &case, &mut observing, memo, &mut verdict);
+        if verdict.fate == Fate::Forward {
+            self.expire(&plan, &case, task, &mut observing, &mut verdict);
+        }
+        if verdict.fate == Fate::Forward {
+            let target = self.route(&plan, &case, &mut observing, &mut verdict);
+            self.prioritise(&plan, &case, target, &mut observing, &mut verdict);
+            self.pack(&plan, &case, target, &mut observing, &mut verdict);
+            if let Some((by, rule)) = self.decide(&plan, Aspect::Tier, &case, &mut observing) {
+                verdict.because.tier = Some(by);
+                verdict.edits.tier = rule.tier;
+            }
+        }
+        verdict.observed = observing.seen;
+        verdict
+    }
+
+    /// The first rule that matches and speaks of `aspect`; those in dry run before it are noted and passed by.
+    fn decide<'p>(
+        &'p self,
+        plan: &Plan,
+        aspect: Aspect,
+        case: &Case<'_>,
+        observing: &mut Observing,
+    ) -> Option<(By, &'p Rule)> {
+        self.first(plan.of(aspect), aspect, case, observing)
+    }
+
+    fn first<'p>(
+        &'p self,
+        candidates: &[u32],
+        aspect: Aspect,
+        case: &Case<'_>,
+        observing: &mut Observing,
+    ) -> Option<(By, &'p Rule)> {
+        for index in candidates {
+            let Some(rule) = self.rule_at(*index).filter(|rule| case.holds(rule)) else { continue };
+            let by = By::Rule(usize_of(*index));
+            if rule.mode == Mode::Enforce || observing.all_live {
+                return Some((by, rule));
+            }
+            observing.seen.push((aspect, by));
+        }
+        None
+    }
+
+    /// What is no task: only admission may speak of it, and only where a rule says `traffic`.
+    fn judge_other<'p>(
+        &'p self,
+        observing: &mut Observing,
+        memo: &mut Memo,
+        context: &Context<'_>,
+        message: &Message<'_>,
+    ) -> Verdict<'p> {
+        if self.of_others.is_empty() {
+            return Verdict::default();
+        }
+        let case = Case::new(self, context, message);
+        let mut verdict = Verdict::default();
+        if let Some((by, rule)) = self.first(&self.of_others, Aspect::Admission, &case, observing) {
+            admission(by, rule, &case, memo, &mut verdict);
+        }
+        verdict.observed = std::mem::take(&mut observing.seen);
+        verdict
+    }
+
+    fn admit<'p>(
+        &'p self,
+        plan: &Plan,
+        case: &Case<'_>,
+        observing: &mut Observing,
+        memo: &mut Memo,
+        verdict: &mut Verdict<'p>,
+    ) {
+        if let Some((by, rule)) = self.decide(plan, Aspect::Admission, case, observing) {
+            admission(by, rule, case, memo, verdict);
+        }
+    }
+
+    fn expire<'p>(
+        &'p self,
+        plan: &Plan,
+        case: &Case<'_>,
+        task: &Task<'_>,
+        observing: &mut Observing,
+        verdict: &mut Verdict<'p>,
+    ) {
+        let Some((by, rule)) = self.decide(plan, Aspect::Expiry, case, observing) else { return };
+        let Some(expiry) = &rule.expiry else { return };
+        verdict.because.expiry = Some(by);
+        let now = case.context.now;
+        if let Some(at) = expired_at(task, now) {
+            match &expiry.action {
+                ExpiryAction::Pass => verdict.passed_expired = true,
+                action => verdict.fate = Fate::Expired { action, at },
+            }
+            return;
+        }
+        let imposed = imposed(expiry, task, now);
+        // Protocol 1 says its expiry in the body, which is not rewritten: only the TTL can hold it to a new one.
+        verdict.edits.expires = imposed.filter(|_| task.protocol == Protocol::V2);
+        if let Some(expires) = imposed.or_else(|| task.expires_at()).filter(|_| expiry.stamp_ttl) {
+            verdict.edits.ttl_ms = ttl(case.message.header.expiration(), expires.saturating_sub(now));
+        }
+    }
+
+    fn route<'p>(
+        &'p self,
+        plan: &Plan,
+        case: &Case<'_>,
+        observing: &mut Observing,
+        verdict: &mut Verdict<'p>,
+    ) -> Option<(By, &'p Target)> {
+        let ruled = self.decide(plan, Aspect::Route, case, observing);
+        let ruled = ruled.and_then(|(by, rule)| {
+            let route = rule.route.as_ref()?;
+            Some((by, route.choose(case.context.random)?, route.force))
+        });
+        let tabled = || {
+            let index = plan.task_route?;
+            let entry = self.task_routes.get(index)?;
+            Some((By::TaskRoute(index), &entry.target, entry.force))
+        };
+        let (by, target, force) = ruled.or_else(tabled)?;
+        verdict.because.route = Some(by);
+        verdict.edits.delivery_mode =
+            target.route.delivery_mode.filter(|mode| case.message.header.delivery_mode() != Some(*mode));
+        verdict.edits.mandatory = target.route.mandatory;
+        verdict.edits.headers = &target.route.headers;
+        let free = case.message.header.expiration().is_none();
+        verdict.edits.ttl_ms = verdict.edits.ttl_ms.or(target.route.expiration_ms.filter(|_| free));
+        if force == Force::Respect && !case.is_default() {
+            verdict.respected = true;
+        } else {
+            redirect(target, case, verdict);
+        }
+        Some((by, target))
+    }
+
+    fn prioritise<'p>(
+        &'p self,
+        plan: &Plan,
+        case: &Case<'_>,
+        target: Option<(By, &'p Target)>,
+        observing: &mut Observing,
+        verdict: &mut Verdict<'p>,
+    ) {
+        let asked = case.message.header.priority();
+        // Nothing on the wire tells a priority of 0 from none at all (wire/CELERY.md §1.1), so a route's counts for both.
+        let routed =
+            target.and_then(|(by, t)| Some((by, t.route.priority?))).filter(|_| asked.unwrap_or(0) == 0);
+        let ruled = self.decide(plan, Aspect::Priority, case, observing);
+        let ruled = ruled.and_then(|(by, rule)| Some((by, rule.priority.as_ref()?)));
+        let priority = match (ruled, routed) {
+            (Some((by, rule)), routed) => {
+                verdict.because.priority = Some(by);
+                let base = routed.map(|(_, p)| p).filter(|_| !rule.sets());
+                rule.apply(base.or(asked))
+            }
+            (None, Some((by, priority))) => {
+                verdict.because.priority = Some(by);
+                Some(priority)
+            }
+            (None, None) => asked,
+        };
+        verdict.edits.priority = priority.filter(|_| priority != asked);
+    }
+
+    fn pack<'p>(
+        &'p self,
+        plan: &Plan,
+        case: &Case<'_>,
+        target: Option<(By, &'p Target)>,
+        observing: &mut Observing,
+        verdict: &mut Verdict<'p>,
+    ) {
+        let ruled = self.decide(plan, Aspect::Compression, case, observing);
+        let ruled = ruled.and_then(|(by, rule)| Some((by, rule.compression?)));
+        let routed = || {
+            let (by, target) = target?;
+            let packing = Packing::Compress(target.route.compression?);
+            Some((by, CompressionRule { packing, min_bytes: ROUTE_COMPRESSION_BYTES_MIN, repair: false }))
+        };
+        let Some((by, rule)) = ruled.or_else(routed) else { return };
+        verdict.because.compression = Some(by);
+        let packed = case.message.task.is_some_and(|task| task.compression.is_some());
+        let wanted = match rule.packing {
+            Packing::Compress(_) if !packed => case.message.header.body_size >= rule.min_bytes,
+            Packing::Decompress => packed,
+            Packing::Keep | Packing::Compress(_) => rule.repair && packed,
+        };
+        verdict.edits.compression = wanted.then_some(rule);
+    }
+}
+
+/// What rules in dry run would have decided.
+struct Observing {
+    all_live: bool,
+    seen: Vec<(Aspect, By)>,
+}
+
+impl Observing {
+    const fn as_configured() -> Self {
+        Self { all_live: false, seen: Vec::new() }
+    }
+}
+
+fn admission<'p>(by: By, rule: &'p Rule, case: &Case<'_>, memo: &mut Memo, verdict: &mut Verdict<'p>) {
+    let Some(admission) = &rule.admission else { return };
+    verdict.because.admission = Some(by);
+    if let (Some(rate), By::Rule(index)) = (admission.rate, by)
+        && memo.buckets.entry(index).or_default().take(rate, case.context.now)
+    {
+        return;
+    }
+    let how = match &admission.action {
+        AdmissionAction::Allow => return,
+        AdmissionAction::Count => {
+            verdict.counted = true;
+            return;
+        }
+        AdmissionAction::Refuse => Refusal::Refuse,
+        AdmissionAction::Nack => Refusal::Nack,
+        AdmissionAction::Return => Refusal::Return,
+        AdmissionAction::Drop => Refusal::Drop,
+        AdmissionAction::DeadLetter(place) => Refusal::DeadLetter(place),
+    };
+    verdict.fate = Fate::Refused { how, reason: &admission.reason };
+}
+
+fn redirect<'p>(target: &'p Target, case: &Case<'_>, verdict: &mut Verdict<'p>) {
+    verdict.edits.upstream = target.route.upstream;
+    let Some(destination) = &target.destination else { return };
+    if !case.bits.is_empty() {
+        if destination.routing_key.as_bytes() != case.key {
+            verdict.edits.delayed_key = Some([case.bits, destination.routing_key.as_bytes()].concat());
+            verdict.edits.destination = Some(destination);
+        }
+        return;
+    }
+    let same = destination.exchange.as_bytes() == case.message.exchange
+        && destination.routing_key.as_bytes() == case.message.routing_key;
+    verdict.edits.destination = (!same).then_some(destination);
+}
+
+/// When it expired, if it has: strictly `now > expires`, as a worker has it (celery/worker/request.py `maybe_expire`); or when its eta
+/// lies after its expiry, for then it will have.
+fn expired_at(task: &Task<'_>, now: i64) -> Option<i64> {
+    let expires = task.expires_at()?;
+    (now > expires || task.eta_at().is_some_and(|eta| eta > expires)).then_some(expires)
+}
+
+/// The expiry that a rule gives a task, where it has none or a later one. What cannot be read is left alone.
+fn imposed(rule: &ExpiryRule, task: &Task<'_>, now: i64) -> Option<i64> {
+    let after = |span: i64| task.eta_at().map_or(now, |eta| eta.max(now)).saturating_add(span);
+    if task.eta.is_stated() && task.eta_at().is_none() {
+        return None;
+    }
+    if task.expires.is_stated() {
+        let expires = task.expires_at()?;
+        return rule.max.map(after).filter(|latest| expires > *latest);
+    }
+    match (rule.default, rule.max) {
+        (Some(default), Some(max)) => Some(after(default.min(max))),
+        (one, other) => one.or(other).map(after),
+    }
+}
+
+/// The TTL for what remains, where the message has none or a longer one. Rounded up: the broker must not be earlier than a worker.
+fn ttl(present: Option<&[u8]>, remaining_micros: i64) -> Option<u64> {
+    let remaining = u64::try_from(remaining_micros).ok()?.div_ceil(1000);
+    let present = present.map(|text| std::str::from_utf8(text).ok().and_then(|t| t.parse::<u64>().ok()));
+    match present {
+        // Not a number: the broker's to refuse, as it would directly.
+        Some(None) => None,
+        Some(Some(present)) if present <= remaining => None,
+        _ => Some(remaining).filter(|ms| *ms <= TTL_MS_MAX),
+    }
+}
