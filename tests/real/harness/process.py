@@ -1,0 +1,105 @@
+"""A child process that never outlives us: its own group, its own log file, ended by pid."""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+PR_SET_PDEATHSIG = 1
+OPEN_FILES = 8192  # Erlang and Python both walk the whole table when the limit is enormous
+_libc = ctypes.CDLL(None, use_errno=True)
+_handed_out = set()
+
+
+def free_port():
+    """A loopback port that was free a moment ago and that we have not handed out before."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in _handed_out:
+            _handed_out.add(port)
+            return port
+
+
+def wait_for(condition, timeout=10.0, every=0.05, what=None):
+    """The first true value of `condition()`, or an AssertionError that says what was waited for."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            label = what() if callable(what) else what
+            raise AssertionError(f"waited {timeout:g} s for {label or condition}, last seen: {value!r}")
+        time.sleep(every)
+
+
+def _in_child():
+    # If the test run is killed, its children go with it.
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+class Process:
+    """A running program; its output goes to `log`."""
+
+    def __init__(self, argv, log, env=None, cwd=None, stdin=subprocess.DEVNULL, stdout=None):
+        self.log = Path(log)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.argv = [str(a) for a in argv]
+        with open(self.log, "ab") as out:
+            self.popen = subprocess.Popen(
+                self.argv, stdin=stdin, stdout=stdout or out, stderr=out if stdout else subprocess.STDOUT,
+                env=env, cwd=cwd, start_new_session=True, preexec_fn=_in_child,
+            )
+        self.pid = self.popen.pid
+
+    def alive(self):
+        return self.popen.poll() is None
+
+    def signal(self, number):
+        """To this process alone."""
+        if self.alive():
+            os.kill(self.pid, number)
+
+    def pause(self):
+        self.signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.signal(signal.SIGCONT)
+
+    def wait(self, timeout):
+        return self.popen.wait(timeout)
+
+    def stop(self, timeout=10.0):
+        """SIGTERM, and SIGKILL for those who do not listen; the exit status."""
+        self.resume()
+        self.signal(signal.SIGTERM)
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+        return self.popen.returncode
+
+    def kill(self):
+        """SIGKILL to it and to whatever it started in its group."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        self.popen.wait(10)
+
+    def tail(self, lines=40):
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ""

@@ -1,0 +1,202 @@
+"""A private RabbitMQ node on loopback: own data, own name, own ports, own epmd; ended with the test run."""
+
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from .process import Process, free_port, wait_for
+from .wire import Client, Refused
+
+PLAIN_CONFIG = """\
+listeners.tcp.local = 127.0.0.1:{port}
+disk_free_limit.absolute = 10MB
+vm_memory_high_watermark.absolute = 2GB
+num_acceptors.tcp = 4
+log.file.level = info
+log.console = false
+collect_statistics_interval = 1000
+"""
+
+
+def home():
+    """Where the broker is installed, past Debian's wrapper (it insists on the rabbitmq user's own directories)."""
+    found = sorted(glob.glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"))
+    if not found:
+        raise RuntimeError("rabbitmq-server is not installed: tests/run installs it")
+    return Path(found[-1])
+
+
+class RabbitNode:
+    def __init__(self, directory, config=""):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.dist_port = free_port()
+        self.epmd_port = free_port()
+        self.name = f"umbel_{self.port}@127.0.0.1"
+        self.cookie = f"COOKIE{self.port}"
+        self.process = None
+        self.epmd = None
+        self._ctl = 0
+        d = self.directory
+        (d / "home").mkdir(exist_ok=True)
+        cookie = d / "home" / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text(self.cookie)
+            cookie.chmod(0o400)
+        (d / "enabled_plugins").write_text("[].\n")
+        (d / "rabbitmq.conf").write_text(PLAIN_CONFIG.format(port=self.port) + config)
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(d / "home"),
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "true",
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_USE_LONGNAME": "true",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.dist_port),
+            "RABBITMQ_MNESIA_BASE": str(d / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(d / "log"),
+            "RABBITMQ_CONFIG_FILE": str(d / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(d / "none-rabbitmq-env.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(d / "enabled_plugins"),
+            "RABBITMQ_FEATURE_FLAGS_FILE": str(d / "feature_flags"),
+            "RABBITMQ_PID_FILE": str(d / "pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none",
+            # `exec erl`, so that the pid we hold is the broker's own and signals reach it
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    @property
+    def address(self):
+        return ("127.0.0.1", self.port)
+
+    def url(self, user="guest", password="guest", vhost=""):
+        return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
+
+    # life and death
+
+    def start(self, wait=True):
+        if self.epmd is None or not self.epmd.alive():
+            self.epmd = Process(["epmd", "-port", self.epmd_port, "-address", "127.0.0.1"], self.directory / "epmd.out", env=self.env)
+            wait_for(lambda: _accepts(self.epmd_port), 10, what="epmd")
+        self.process = Process([home() / "rabbitmq-server"], self.directory / "server.out", env=self.env, cwd=self.directory)
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout=90):
+        wait_for(self._ready, timeout, 0.1, what=lambda: f"broker on {self.port}\n{self.process.tail()}")
+
+    def _ready(self):
+        assert self.process.alive(), f"the broker ended:\n{self.process.tail()}"
+        try:
+            with Client.open(self.address, timeout=5):
+                return True
+        except (OSError, Refused, EOFError):
+            return False
+
+    def stop(self):
+        """Everything, epmd too."""
+        if self.process:
+            self.process.kill()
+        if self.epmd:
+            self.epmd.kill()
+        self.process = self.epmd = None
+
+    def shut_down(self, timeout=30):
+        """As an operator would: SIGTERM, data kept."""
+        self.process.stop(timeout)
+
+    def kill(self):
+        """As a power cut would: SIGKILL, data kept."""
+        self.process.resume()
+        self.process.kill()
+
+    def pause(self):
+        self.process.signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.signal(signal.SIGCONT)
+
+    # asking it
+
+    def eval(self, erlang, timeout=20):
+        """What the node answers to an Erlang expression; `erl` alone takes a quarter of what rabbitmqctl takes."""
+        self._ctl += 1
+        script = (
+            "{ok, T, _} = erl_scan:string(os:getenv(\"EXPR\")), {ok, E} = erl_parse:parse_exprs(T), "
+            f"R = rpc:call('{self.name}', erl_eval, exprs, [E, []]), io:format(\"~tp~n\", [R]), halt()."
+        )
+        if not erlang.rstrip().endswith("."):
+            erlang += "."
+        argv = ["erl", "-noinput", "-hidden", "-boot", "start_clean", "-start_epmd", "false",
+                "-name", f"ask{os.getpid()}_{self._ctl}_{self.port}@127.0.0.1", "-setcookie", self.cookie,
+                "-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-eval", script]
+        out = subprocess.run(argv, env={**self.env, "EXPR": erlang}, capture_output=True, text=True, timeout=timeout)
+        answer = out.stdout.strip()
+        if not answer.startswith("{value,"):
+            raise RuntimeError(f"{erlang} answered {answer or out.stderr}")
+        return answer[len("{value,"):].rsplit(",", 1)[0].strip()
+
+    def ctl(self, *arguments, timeout=60):
+        """rabbitmqctl itself: two seconds a call."""
+        argv = [home() / "rabbitmqctl", "-n", self.name, "--longnames", *arguments]
+        out = subprocess.run([str(a) for a in argv], env=self.env, capture_output=True, text=True, timeout=timeout)
+        if out.returncode:
+            raise RuntimeError(f"rabbitmqctl {arguments}: {out.stdout}{out.stderr}")
+        return out.stdout
+
+    def table(self, command, *columns, vhost="/"):
+        """Rows of `list_queues` and its sisters, as dictionaries."""
+        text = self.ctl("-q", "--no-table-headers", "-p", vhost, command, *columns) if vhost else self.ctl("-q", "--no-table-headers", command, *columns)
+        return [dict(zip(columns, line.split("\t"))) for line in text.splitlines() if line]
+
+    def add_vhost(self, vhost, user="guest"):
+        self.eval(
+            f'rabbit_vhost:add(<<"{vhost}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions('
+            f'<<"{user}">>, <<"{vhost}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>), ok'
+        )
+
+    def add_user(self, user, password, vhost="/"):
+        self.eval(
+            f'rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"{password}">>, <<"tests">>), '
+            f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"{vhost}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>), ok'
+        )
+
+    def close_connections(self, reason="closed by the tests"):
+        """As `rabbitmqctl close_all_connections`: 320 to everybody."""
+        self.eval(f'rabbit_networking:close_connections(rabbit_networking:connections(), "{reason}")')
+
+    def connections(self):
+        return int(self.eval("length(rabbit_networking:connections())"))
+
+    def memory_alarm(self, on):
+        self.eval("vm_memory_monitor:set_vm_memory_high_watermark(%s)" % ("0.00000001" if on else "{absolute, 2000000000}"))
+
+    def client(self, **options):
+        return Client.open(self.address, **options)
+
+    def depth(self, queue, vhost="/"):
+        """Messages ready in a queue, or None where there is none."""
+        with self.client(vhost=vhost) as c:
+            return c.depth(queue)
+
+    def remove(self):
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _accepts(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
