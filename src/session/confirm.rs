@@ -1,0 +1,189 @@
+//! A client channel in confirm mode: which of its sequence numbers are settled, and which answers are due (SPEC D2).
+//!
+//! Numbers are settled in any order by several lanes; each is answered exactly once. A run of acks at the front is answered with one
+//! `multiple`, anything else on its own.
+
+use std::collections::VecDeque;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Pending,
+    Acked,
+    Nacked,
+    Answered,
+}
+
+/// One answer to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The client's own sequence number.
+    pub tag: u64,
+    /// All up to `tag` that are not answered yet.
+    pub multiple: bool,
+    /// ack or nack.
+    pub ack: bool,
+}
+
+/// The sequence numbers that a client has not been answered.
+#[derive(Debug, Default)]
+pub struct ConfirmWindow {
+    /// The number of the first mark.
+    first: u64,
+    marks: VecDeque<Mark>,
+    /// Settled out of order since the last `answers`.
+    strays: Vec<u64>,
+}
+
+impl ConfirmWindow {
+    /// From the moment of confirm.select; the first publish is number 1.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { first: 1, marks: VecDeque::new(), strays: Vec::new() }
+    }
+
+    /// The number of the next publish.
+    pub fn next(&mut self) -> u64 {
+        self.marks.push_back(Mark::Pending);
+        self.first + crate::wire::num::u64_of(self.marks.len()) - 1
+    }
+
+    /// How many wait for an answer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Publish number `seq` is settled; a second settling of it is ignored.
+    pub fn settle(&mut self, seq: u64, ack: bool) {
+        let Some(offset) = seq.checked_sub(self.first) else { return };
+        let Some(mark) = self.marks.get_mut(crate::wire::num::usize_clamped(offset)) else { return };
+        if *mark == Mark::Pending {
+            *mark = if ack { Mark::Acked } else { Mark::Nacked };
+            if offset > 0 || !ack {
+                self.strays.push(seq);
+            }
+        }
+    }
+
+    /// What is due now.
+    pub fn answers(&mut self, mut answer: impl FnMut(Answer)) {
+        // A nack in front is answered alone; it ends a run of acks before it.
+        let (mut run, mut last) = (0_u32, 0);
+        while let Some(&mark) = self.marks.front() {
+            match mark {
+                Mark::Pending => break,
+                Mark::Acked => {
+                    run += 1;
+                    last = self.first;
+                }
+                Mark::Nacked => {
+                    if run > 0 {
+                        answer(Answer { tag: last, multiple: run > 1, ack: true });
+                        run = 0;
+                    }
+                    answer(Answer { tag: self.first, multiple: false, ack: false });
+                }
+                Mark::Answered => {}
+            }
+            self.marks.pop_front();
+            self.first += 1;
+        }
+        if run > 0 {
+            answer(Answer { tag: last, multiple: run > 1, ack: true });
+        }
+        for seq in std::mem::take(&mut self.strays) {
+            let Some(offset) = seq.checked_sub(self.first) else { continue };
+            let Some(mark) = self.marks.get_mut(crate::wire::num::usize_clamped(offset)) else { continue };
+            let ack = match *mark {
+                Mark::Acked => true,
+                Mark::Nacked => false,
+                Mark::Pending | Mark::Answered => continue,
+            };
+            *mark = Mark::Answered;
+            answer(Answer { tag: seq, multiple: false, ack });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(w: &mut ConfirmWindow) -> Vec<(u64, bool, bool)> {
+        let mut all = Vec::new();
+        w.answers(|a| all.push((a.tag, a.multiple, a.ack)));
+        all
+    }
+
+    #[test]
+    fn a_run_of_acks_is_one_multiple_and_a_single_one_is_not() {
+        let mut w = ConfirmWindow::new();
+        assert_eq!((w.next(), w.next(), w.next()), (1, 2, 3));
+        w.settle(1, true);
+        assert_eq!(answers(&mut w), [(1, false, true)]);
+        w.settle(3, true);
+        w.settle(2, true);
+        assert_eq!(answers(&mut w), [(3, true, true)]);
+        assert_eq!(w.waiting(), 0);
+    }
+
+    #[test]
+    fn out_of_order_settlings_are_answered_at_once_alone_and_never_again() {
+        let mut w = ConfirmWindow::new();
+        for _ in 0..4 {
+            w.next();
+        }
+        w.settle(3, true);
+        w.settle(2, false);
+        assert_eq!(answers(&mut w), [(3, false, true), (2, false, false)]);
+        w.settle(3, true);
+        w.settle(1, true);
+        assert_eq!(answers(&mut w), [(1, false, true)]);
+        w.settle(4, true);
+        assert_eq!(answers(&mut w), [(4, false, true)]);
+    }
+
+    #[test]
+    fn a_nack_between_acks_splits_the_run_so_that_no_multiple_covers_it() {
+        let mut w = ConfirmWindow::new();
+        for _ in 0..5 {
+            w.next();
+        }
+        for (seq, ack) in [(1, true), (2, true), (3, false), (4, true), (5, true)] {
+            w.settle(seq, ack);
+        }
+        assert_eq!(answers(&mut w), [(2, true, true), (3, false, false), (5, true, true)]);
+    }
+
+    #[test]
+    fn each_number_is_answered_exactly_once_in_any_order_of_settling() {
+        let mut state = 12345_u64;
+        for _ in 0..200 {
+            let mut w = ConfirmWindow::new();
+            let n = 30;
+            let mut order: Vec<u64> = (0..n).map(|_| w.next()).collect();
+            for i in (1..order.len()).rev() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                order.swap(i, usize::try_from(state >> 33).unwrap() % (i + 1));
+            }
+            let (mut answered, mut truth) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+            for (i, seq) in order.iter().enumerate() {
+                let ack = seq % 7 != 0;
+                truth.insert(*seq, ack);
+                w.settle(*seq, ack);
+                if i % 3 == 0 || i + 1 == order.len() {
+                    w.answers(|a| {
+                        let from = if a.multiple { 1 } else { a.tag };
+                        for t in from..=a.tag {
+                            if a.multiple && answered.contains_key(&t) {
+                                continue;
+                            }
+                            assert_eq!(answered.insert(t, a.ack), None, "{t} answered twice");
+                        }
+                    });
+                }
+            }
+            assert_eq!(answered, truth);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the Hub asks of whoever knows policy, and what it can be told to do with a publish.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::{Now, UpstreamId};
+use crate::wire::props::ContentHeader;
+
+/// What is known of the client that published.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionFacts<'a> {
+    /// The client's vhost.
+    pub vhost: &'a [u8],
+    /// The name it logged in with.
+    pub user: &'a str,
+    /// Its address.
+    pub peer: IpAddr,
+    /// Whether it uses publisher confirms on this channel.
+    pub confirms: bool,
+}
+
+/// One whole message, legal on its channel, its table walked.
+#[derive(Debug, Clone, Copy)]
+pub struct PublishView<'a> {
+    /// Who published it.
+    pub session: SessionFacts<'a>,
+    /// Where to.
+    pub exchange: &'a [u8],
+    /// With what key.
+    pub routing_key: &'a [u8],
+    /// Whether the client wants it back when it cannot be routed.
+    pub mandatory: bool,
+    /// The content header, parsed.
+    pub header: &'a ContentHeader<'a>,
+    /// The content header's payload.
+    pub header_payload: &'a [u8],
+    /// The body, in the pieces that it came in.
+    pub body: &'a [&'a [u8]],
+}
+
+/// A place that must exist before something is published to it: what to declare, in order, as method payloads.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// A name for logs and for the memory of what is there.
+    pub name: String,
+    /// exchange.declare, queue.declare, queue.bind payloads; passive ones only look.
+    pub methods: Vec<Vec<u8>>,
+}
+
+/// What is published in place of, or besides, the client's own message.
+#[derive(Debug, Clone)]
+pub struct Authored {
+    /// Where to.
+    pub upstream: UpstreamId,
+    /// Exchange.
+    pub exchange: Vec<u8>,
+    /// Routing key.
+    pub routing_key: Vec<u8>,
+    /// Content header payload.
+    pub header: Vec<u8>,
+    /// Body.
+    pub body: Vec<u8>,
+    /// Must be there first; where it cannot be, this message is left out and counted.
+    pub target: Option<Rc<Target>>,
+}
+
+/// A destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Exchange.
+    pub exchange: Vec<u8>,
+    /// Routing key.
+    pub routing_key: Vec<u8>,
+}
+
+/// What changes in a publish that goes on.
+#[derive(Debug, Clone, Default)]
+pub struct Edited {
+    /// Another upstream than the session's own.
+    pub upstream: Option<UpstreamId>,
+    /// Another destination.
+    pub place: Option<Place>,
+    /// Must be there first; where it cannot be, the message goes where it was going (P9).
+    pub target: Option<Rc<Target>>,
+    /// Another content header payload.
+    pub header: Option<Vec<u8>>,
+    /// Another body.
+    pub body: Option<Vec<u8>>,
+    /// Published mandatory for our own sake (D6); the client does not hear of a return.
+    pub watch_return: bool,
+}
+
+/// How a publish that does not go on is settled with its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settle {
+    /// As if it had been published: an ack to those who use confirms.
+    Ack,
+    /// A nack to those who use confirms.
+    Nack,
+    /// basic.return with this code and text, then as `Ack`.
+    Return(u16, String),
+    /// channel.close with this code and text.
+    Close(u16, String),
+}
+
+/// A publish that does not go on.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// What the client sees.
+    pub settle: Settle,
+    /// What is published instead; the client is answered when the last of these is confirmed.
+    pub instead: Vec<Authored>,
+}
+
+/// What becomes of a publish.
+#[derive(Debug)]
+pub enum Decision {
+    /// Byte for byte to the session's upstream.
+    Pass,
+    /// With changes.
+    Edit(Box<Edited>),
+    /// Not at all.
+    Settle(Box<Settled>),
+}
+
+/// Whoever knows policy.
+pub trait Judge {
+    /// A message has arrived whole.
+    fn judge(&mut self, now: Now, publish: &PublishView<'_>) -> Decision;
+
+    /// A message is about to be sent again, or leaves the spool: only what time may have changed is asked (P4).
+    fn again(&mut self, _now: Now, _publish: &PublishView<'_>) -> Decision {
+        Decision::Pass
+    }
+}
+
+/// Passes everything.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct PassAll;
+
+impl Judge for PassAll {
+    fn judge(&mut self, _now: Now, _publish: &PublishView<'_>) -> Decision {
+        Decision::Pass
+    }
+}
