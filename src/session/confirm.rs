@@ -47,6 +47,17 @@ impl ConfirmWindow {
         self.first + crate::wire::num::u64_of(self.marks.len()) - 1
     }
 
+    /// The lowest number that may still wait for an answer.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The last number given out was only looked at.
+    pub fn take_back(&mut self) {
+        self.marks.pop_back();
+    }
+
     /// How many wait for an answer.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -59,7 +59,7 @@ fn amqplain_login(response: &[u8]) -> Option<String> {
         _ => response,
     };
     match Table::new(table).get(b"LOGIN") {
-        Some(Value::LongStr(login)) => Some(String::from_utf8_lossy(login).into_owned()),
+        Some(Value::Str(login)) => Some(String::from_utf8_lossy(login).into_owned()),
         _ => None,
     }
 }

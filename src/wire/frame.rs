@@ -98,7 +98,8 @@ impl std::fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// The first frame of `buf`, or `None` while it is not all there. `frame_max` counts the whole frame; 0 means no limit.
+/// The first frame of `buf`, or `None` while it is not all there. `frame_max` is what was negotiated; 0 means no limit. A payload of
+/// `frame_max` octets passes although AMQP would count the eight around it too: RabbitMQ is as lenient, and clients rely on it.
 ///
 /// The size is refused as soon as the seven octets that carry it are there (S1).
 #[inline]
@@ -119,7 +120,7 @@ pub fn parse_frame(buf: &[u8], frame_max: u32) -> Result<Option<Frame<'_>>, Fram
     };
     let channel = ChannelId(u16::from_be_bytes([c1, c0]));
     let size = u32::from_be_bytes([s3, s2, s1, s0]);
-    if frame_max != 0 && size > frame_max.saturating_sub(8) {
+    if frame_max != 0 && size > frame_max {
         return Err(FrameError::TooLarge { size: u64::from(size) + 8, frame_max });
     }
     if kind == FrameKind::Heartbeat && (size != 0 || channel != ChannelId::CONNECTION) {
@@ -195,9 +196,9 @@ mod tests {
             parse_frame(&head, 4096),
             Err(FrameError::TooLarge { size: 0x7fff_ffff + 8, frame_max: 4096 })
         );
-        let fits = framed(FrameKind::Body, 1, &[0; 4088]);
+        let fits = framed(FrameKind::Body, 1, &[0; 4096]);
         assert!(parse_frame(&fits, 4096).unwrap().is_some());
-        let over = framed(FrameKind::Body, 1, &[0; 4089]);
+        let over = framed(FrameKind::Body, 1, &[0; 4097]);
         assert!(parse_frame(&over, 4096).is_err());
     }
 

@@ -1,0 +1,193 @@
+//! Clients as the Hub sees them: one connection, its channels, what it waits for.
+//!
+//! ```text
+//! Header ─▶ (Probing) ─▶ StartOk ─▶ (Verifying) ─▶ TuneOk ─▶ Open ─▶ (Opening) ─▶ Running ─▶ Closing ─▶ gone
+//!            states in brackets wait for an upstream, and only where nothing is remembered
+//! ```
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::confirm::ConfirmWindow;
+use super::{Credentials, LaneId, LinkId, PoolId, UpstreamId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Header,
+    Probing,
+    StartOk,
+    Verifying,
+    TuneOk,
+    Open,
+    Opening,
+    Running,
+    /// We have sent connection.close and wait for close-ok.
+    Closing,
+    /// We have sent connection.close because we shut down; publishes still count (SPEC D7).
+    Draining,
+    /// Everything is said; net writes what is left and hangs up.
+    Done,
+}
+
+/// The link of one's own, or the way there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pin {
+    None,
+    Dialing(LinkId),
+    Up(LinkId),
+}
+
+/// Why a client's next frame is not looked at yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// For an upstream, in a handshake or for a pin.
+    Upstream,
+    /// For earlier publishes to settle, until then at most.
+    Barrier {
+        until_ms: u64,
+        /// Also those of clients that are gone.
+        orphans: bool,
+    },
+}
+
+/// What a channel's open content is.
+#[derive(Debug, Default)]
+pub(super) struct Assembly {
+    /// Whole frames so far: method, header, bodies.
+    pub(super) frames: Vec<u8>,
+    /// Body octets still to come; `None` before the header.
+    pub(super) left: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChannelState {
+    Open,
+    /// We have sent channel.close and wait for close-ok: all else is thrown away (AMQP 0-9-1 §1.5.2.5).
+    Closing,
+    /// The client has sent channel.close on a pinned session, the broker's close-ok is awaited.
+    ClosingByClient,
+}
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) state: ChannelState,
+    pub(super) confirm: Option<ConfirmWindow>,
+    /// tx, or a direct reply-to consumer: publishes need the client's own channel on its own link.
+    pub(super) own: bool,
+    pub(super) tx: bool,
+    /// Confirms of an own channel: the client's number minus the broker's tag.
+    pub(super) own_offset: u64,
+    pub(super) assembly: Option<Box<Assembly>>,
+    pub(super) lanes: Vec<(UpstreamId, LaneId)>,
+    /// The queue last declared on it, for names left empty.
+    pub(super) last_queue: Box<[u8]>,
+    pub(super) answers_due: bool,
+    /// The broker has closed it on the client's own link, and gets the client's close-ok.
+    pub(super) broker_closed: bool,
+}
+
+impl Channel {
+    pub(super) fn new() -> Self {
+        Self {
+            state: ChannelState::Open,
+            confirm: None,
+            own: false,
+            tx: false,
+            own_offset: 0,
+            assembly: None,
+            lanes: Vec::new(),
+            last_queue: Box::default(),
+            answers_due: false,
+            broker_closed: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) peer: IpAddr,
+    /// A transport that is known to be this host's (a Unix socket, a trusted terminator).
+    pub(super) state: State,
+    pub(super) upstream: UpstreamId,
+    pub(super) frame_max: u32,
+    pub(super) channel_max: u16,
+    pub(super) heartbeat_s: u16,
+    pub(super) opened_ms: u64,
+    pub(super) rx_ms: u64,
+    pub(super) tx_ms: u64,
+    pub(super) deadline_ms: u64,
+    pub(super) out: Vec<u8>,
+    /// Octets handed to net and not yet in the socket.
+    pub(super) unsent: usize,
+    /// Open channels by number, ascending: a client has one or two, whatever their numbers.
+    pub(super) channels: Vec<(u16, Box<Channel>)>,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) vhost: Rc<[u8]>,
+    pub(super) pool: Option<PoolId>,
+    pub(super) properties: Rc<[u8]>,
+    pub(super) takes_blocked: bool,
+    pub(super) told_blocked: bool,
+    pub(super) pin: Pin,
+    pub(super) gate: Gate,
+    /// The barrier of the frame at the front has been passed.
+    pub(super) passed: bool,
+    pub(super) verify: Option<LinkId>,
+    /// Unsettled items of all its lanes.
+    pub(super) unsettled: u64,
+    pub(super) dirty: bool,
+    /// What the client is told instead of a login: its upstream is not there.
+    pub(super) doomed: Option<Rc<str>>,
+    pub(super) paused: bool,
+}
+
+impl Session {
+    pub(super) fn new(peer: IpAddr, now_ms: u64, deadline_ms: u64) -> Self {
+        Self {
+            peer,
+            state: State::Header,
+            upstream: UpstreamId(0),
+            frame_max: crate::wire::frame::FRAME_MIN_SIZE,
+            channel_max: 0,
+            heartbeat_s: 0,
+            opened_ms: now_ms,
+            rx_ms: now_ms,
+            tx_ms: now_ms,
+            deadline_ms,
+            out: Vec::new(),
+            unsent: 0,
+            channels: Vec::new(),
+            credentials: None,
+            vhost: Rc::from(&[][..]),
+            pool: None,
+            properties: Rc::from(&[][..]),
+            takes_blocked: false,
+            told_blocked: false,
+            pin: Pin::None,
+            gate: Gate::Open,
+            passed: false,
+            verify: None,
+            unsettled: 0,
+            dirty: false,
+            doomed: None,
+            paused: false,
+        }
+    }
+
+    pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
+        let index = self.channels.binary_search_by_key(&number, |(n, _)| *n).ok()?;
+        self.channels.get_mut(index).map(|(_, c)| &mut **c)
+    }
+
+    pub(super) fn add_channel(&mut self, number: u16) {
+        if let Err(index) = self.channels.binary_search_by_key(&number, |(n, _)| *n) {
+            self.channels.insert(index, (number, Box::new(Channel::new())));
+        }
+    }
+
+    pub(super) fn remove_channel(&mut self, number: u16) {
+        if let Ok(index) = self.channels.binary_search_by_key(&number, |(n, _)| *n) {
+            self.channels.remove(index);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Pools: links dialed, channels leased to lanes and given back, lanes that lost theirs (SPEC L2, L3, D3).
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Action, Hub};
+use crate::session::lane::{Kind, Store, UNSENT};
+use crate::session::upstream::{ChannelUse, Link, LinkState, LinkUse, Pool, TargetState, UpChannel};
+use crate::session::{Credentials, LaneId, LinkId, Now, PoolId, SessionId, UpstreamId};
+use crate::wire::method::{MethodId, MethodWriter};
+
+/// Leases on every link of a pool before another link is dialed.
+const LEASES_BEFORE_ANOTHER_LINK: usize = 16;
+
+impl Hub {
+    /// The pool of these credentials on this vhost; made where there is none. Only for credentials that were accepted.
+    pub(super) fn pool_for(&mut self, now: Now, upstream: UpstreamId, vhost: &Rc<[u8]>, credentials: &Credentials) -> PoolId {
+        let hash = self.remembered.hash(credentials, Some(vhost));
+        let key = (upstream, Rc::clone(vhost), hash);
+        if let Some(&pool) = self.pool_of.get(&key) {
+            return pool;
+        }
+        let pool = PoolId(self.pools.insert(Pool {
+            upstream,
+            vhost: Rc::clone(vhost),
+            credentials: credentials.clone(),
+            links: Vec::new(),
+            waiting: VecDeque::new(),
+            users: 0,
+            lanes: 0,
+            attempt: 0,
+            dial_at_ms: 0,
+            targets: FxHashMap::default(),
+            target_waiters: FxHashSet::default(),
+            idle_since_ms: now.ms,
+        }));
+        self.pool_of.insert(key, pool);
+        pool
+    }
+
+    /// A pool that nobody uses any more is forgotten, its secret with it.
+    pub(super) fn forget_pool(&mut self, pool: PoolId) {
+        if self.pools.contains(pool.0) {
+            let p = self.pools.remove(pool.0);
+            let hash = self.remembered.hash(&p.credentials, Some(&p.vhost));
+            self.pool_of.remove(&(p.upstream, p.vhost, hash));
+        }
+    }
+
+    /// A lane has something to send: it gets a lease, or waits for one, or goes on with the one it has.
+    pub(super) fn seek(&mut self, now: Now, lane_id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        if lane.lease.is_some() {
+            self.pump(now, lane_id);
+            return;
+        }
+        if lane.queued || !lane.waiting() {
+            return;
+        }
+        lane.queued = true;
+        let pool = lane.pool;
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            p.waiting.push_back(lane_id);
+        }
+        self.serve(now, pool);
+    }
+
+    /// Leases to those who wait, as far as there are any; dials where there are too few.
+    pub(super) fn serve(&mut self, now: Now, pool: PoolId) {
+        loop {
+            let Some(p) = self.pools.get_mut(pool.0) else { return };
+            let Some(&lane_id) = p.waiting.front() else { break };
+            if !self.lanes.contains(lane_id.0) {
+                p.waiting.pop_front();
+                continue;
+            }
+            let Some((lid, up)) = self.find_lease(now, pool) else { break };
+            if let Some(p) = self.pools.get_mut(pool.0) {
+                p.waiting.pop_front();
+            }
+            self.counters.leases += 1;
+            if let Some(link) = self.links.get_mut(lid.0) {
+                link.leased += 1;
+                if let Some(c) = link.channel(up) {
+                    c.used = ChannelUse::Lane(lane_id);
+                }
+            }
+            if let Some(lane) = self.lanes.get_mut(lane_id.0) {
+                lane.queued = false;
+                lane.lease = Some((lid, up));
+                lane.sent = 0;
+            }
+            self.pump(now, lane_id);
+        }
+        self.dial_more(now, pool);
+    }
+
+    /// A channel for a lane: one given back, or a new one, on the link with the fewest leases.
+    fn find_lease(&mut self, now: Now, pool: PoolId) -> Option<(LinkId, u16)> {
+        let p = self.pools.get(pool.0)?;
+        let limit = self.upstreams.get(p.upstream.0)?.settings.channels_per_link;
+        let lid = *p
+            .links
+            .iter()
+            .filter(|l| {
+                self.links.get(l.0).is_some_and(|k| {
+                    k.state == LinkState::Up && k.retire_at_ms > now.ms && (!k.free.is_empty() || k.channels.len() < room(k, limit))
+                })
+            })
+            .min_by_key(|l| self.links.get(l.0).map_or(usize::MAX, |k| k.leased))?;
+        let link = self.links.get_mut(lid.0)?;
+        if let Some(up) = link.free.pop() {
+            return Some((lid, up));
+        }
+        let up = self.open_channel(now, lid)?;
+        Some((lid, up))
+    }
+
+    /// Opens a channel on a pooled link and puts it into confirm mode; what follows need not wait for the answers.
+    pub(super) fn open_channel(&mut self, now: Now, lid: LinkId) -> Option<u16> {
+        let link = self.links.get_mut(lid.0)?;
+        let up = u16::try_from(link.channels.len() + 1).ok()?;
+        link.channels.push(UpChannel { used: ChannelUse::Free, next_tag: 1, returning: None, free_since_ms: now.ms });
+        self.say_open(lid, up);
+        Some(up)
+    }
+
+    fn say_open(&mut self, lid: LinkId, up: u16) {
+        self.link_push(lid, up, &MethodWriter::new(MethodId::CHANNEL_OPEN).shortstr(b"").done());
+        self.link_push(lid, up, &MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done());
+    }
+
+    /// A channel that was closed is opened again, clean, for the next lane.
+    pub(super) fn reopen_channel(&mut self, now: Now, lid: LinkId, up: u16) {
+        if let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) {
+            c.used = ChannelUse::Free;
+            c.next_tag = 1;
+            c.returning = None;
+            c.free_since_ms = now.ms;
+        }
+        self.say_open(lid, up);
+        let pool = self.links.get_mut(lid.0).and_then(|l| {
+            l.free.push(up);
+            match l.used {
+                LinkUse::Pooled(pool) => Some(pool),
+                _ => None,
+            }
+        });
+        if let Some(pool) = pool {
+            self.serve(now, pool);
+        }
+    }
+
+    /// Another link where lanes wait, or where each link carries much; never more than configured, one dial at a time.
+    fn dial_more(&mut self, now: Now, pool: PoolId) {
+        let Some(p) = self.pools.get(pool.0) else { return };
+        let Some(u) = self.upstreams.get(p.upstream.0) else { return };
+        let states = || p.links.iter().filter_map(|l| self.links.get(l.0));
+        if states().any(|l| l.state < LinkState::Up) || now.ms < p.dial_at_ms {
+            return;
+        }
+        let up = states().filter(|l| l.state == LinkState::Up && l.retire_at_ms > now.ms).count();
+        let crowded = up > 0 && states().all(|l| l.leased >= LEASES_BEFORE_ANOTHER_LINK);
+        let wanted = !p.waiting.is_empty() || crowded;
+        if wanted && up < u.settings.links {
+            let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
+            let properties = Rc::clone(&self.our_properties);
+            let lid = self.dial(now, upstream, LinkUse::Pooled(pool), Some(credentials), vhost, properties);
+            if let Some(p) = self.pools.get_mut(pool.0) {
+                p.links.push(lid);
+            }
+        }
+    }
+
+    /// A new link on its way.
+    pub(super) fn dial(
+        &mut self,
+        now: Now,
+        upstream: UpstreamId,
+        used: LinkUse,
+        credentials: Option<Credentials>,
+        vhost: Rc<[u8]>,
+        properties: Rc<[u8]>,
+    ) -> LinkId {
+        let settings = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings));
+        let timeout_ms = settings.as_ref().map_or(5000, |s| s.connect_timeout_ms);
+        let mut link = Link::new(upstream, used, properties, now.ms, now.ms + timeout_ms);
+        link.credentials = credentials;
+        link.vhost = vhost;
+        let urls = settings.as_ref().map_or(0, |s| s.urls.len());
+        link.url = self.upstreams.get(upstream.0).map_or(0, |u| u.next_url) % urls.max(1);
+        let url = settings.as_ref().and_then(|s| s.urls.get(link.url)).cloned();
+        let lid = LinkId(self.links.insert(link));
+        if let Some(url) = url {
+            self.actions.push_back(Action::Dial { link: lid, url, upstream, timeout_ms });
+        }
+        lid
+    }
+
+    /// Sends what waits on a lane, as far as it may go.
+    pub(super) fn pump(&mut self, now: Now, lane_id: LaneId) {
+        loop {
+            let Some(lane) = self.lanes.get(lane_id.0) else { return };
+            let Some((lid, up)) = lane.lease else { return };
+            let index = lane.sent;
+            let Some(item) = lane.items.get(index) else { return };
+            if now.ms < lane.not_before_ms || (lane.careful && lane.items.iter().take(index).any(|i| !i.settled)) {
+                return;
+            }
+            if item.settled {
+                if let Some(l) = self.lanes.get_mut(lane_id.0) {
+                    l.sent += 1;
+                    if let Some(i) = l.items.get_mut(index) {
+                        i.tag = 0;
+                    }
+                }
+                continue;
+            }
+            if item.wait.is_some() && !self.target_met(now, lane_id, index) {
+                return;
+            }
+            let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+            let Some(item) = lane.items.get_mut(index) else { return };
+            if item.settled {
+                continue;
+            }
+            let Some(link) = self.links.get_mut(lid.0) else { return };
+            if let Store::Own(bytes) = &item.store {
+                let frame_max = link.tune.frame_max;
+                let frames = super::publish::Frames::Raw(bytes);
+                let spot = frames.keep(&mut link.out, &mut self.spares, up, frame_max);
+                item.store = Store::Stream(spot);
+            }
+            if let Some(c) = link.channel(up) {
+                if matches!(item.kind, Kind::Publish(_)) {
+                    c.next_tag += 1;
+                }
+                item.tag = c.next_tag - 1;
+            }
+            lane.sent += 1;
+            self.mark_link(lid);
+        }
+    }
+
+    /// A lane has lost its lease: what was sent and not confirmed is copied out and will be sent again, in order (SPEC D3).
+    pub(super) fn homeless(&mut self, now: Now, lane_id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        let Some((lid, _)) = lane.lease.take() else { return };
+        let mut resent = 0;
+        for item in lane.items.iter_mut() {
+            item.tag = UNSENT;
+            if let Store::Stream(spot) = item.store {
+                if let Some(link) = self.links.get_mut(lid.0) {
+                    item.store = Store::Own(link.out.bytes_at(spot).into());
+                    link.out.release(&mut self.spares, spot);
+                    resent += u64::from(!item.settled);
+                }
+            }
+        }
+        lane.items.retain(|i| !i.settled);
+        lane.sent = 0;
+        self.counters.resent += resent;
+        if lane.items.is_empty() && lane.session.is_none() {
+            self.end_lane(now, lane_id);
+        } else {
+            self.seek(now, lane_id);
+        }
+    }
+
+    /// A client's lanes lose their client: what is on them goes on (SPEC L2).
+    pub(super) fn orphan_lanes(&mut self, now: Now, sid: SessionId) {
+        let channels: Vec<u16> = self.sessions.get(sid.0).map(|s| s.channels.iter().map(|(n, _)| *n).collect()).unwrap_or_default();
+        for ch in channels {
+            self.orphan_channel(now, sid, ch);
+        }
+    }
+
+    pub(super) fn orphan_channel(&mut self, now: Now, sid: SessionId, ch: u16) {
+        let lanes = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).map(|c| std::mem::take(&mut c.lanes));
+        for (_, lane_id) in lanes.unwrap_or_default() {
+            let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
+            lane.session = None;
+            let count = crate::wire::num::u64_of(lane.items.iter().filter(|i| !i.settled).count());
+            if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
+                u.orphaned += count;
+            }
+            if let Some(s) = self.sessions.get_mut(sid.0) {
+                s.unsettled = s.unsettled.saturating_sub(count);
+            }
+            if lane.items.iter().all(|i| i.settled) {
+                self.end_lane(now, lane_id);
+            }
+        }
+    }
+
+    /// An empty lane without a client: its lease goes back.
+    pub(super) fn end_lane(&mut self, now: Now, lane_id: LaneId) {
+        self.give_back(now, lane_id);
+        if !self.lanes.contains(lane_id.0) {
+            return;
+        }
+        let lane = self.lanes.remove(lane_id.0);
+        if let Some(p) = self.pools.get_mut(lane.pool.0) {
+            p.lanes = p.lanes.saturating_sub(1);
+            p.idle_since_ms = now.ms;
+            p.target_waiters.remove(&lane_id);
+            if lane.queued {
+                p.waiting.retain(|&l| l != lane_id);
+            }
+        }
+    }
+
+    /// A lease that is clean and confirmed goes back to its link, open as it is.
+    pub(super) fn give_back(&mut self, now: Now, lane_id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        let Some((lid, up)) = lane.lease.take() else { return };
+        lane.sent = 0;
+        let pool = lane.pool;
+        if let Some(link) = self.links.get_mut(lid.0) {
+            link.leased = link.leased.saturating_sub(1);
+            if let Some(c) = link.channel(up) {
+                c.used = ChannelUse::Free;
+                c.free_since_ms = now.ms;
+            }
+            link.free.push(up);
+        }
+        self.serve(now, pool);
+    }
+
+    /// Whether a target is known to be there, on this pool.
+    pub(super) fn target_state(&self, pool: PoolId, target: &Rc<crate::session::Target>) -> Option<TargetState> {
+        self.pools.get(pool.0)?.targets.get(target).copied()
+    }
+}
+
+/// Channels that may be opened on a link.
+fn room(link: &Link, limit: u16) -> usize {
+    let theirs = if link.tune.channel_max == 0 { u16::MAX } else { link.tune.channel_max };
+    usize::from(limit.min(theirs))
+}

@@ -1,0 +1,359 @@
+//! Links: bytes from upstreams, and their deaths. Logins are in `login`, what a client's own link says is in `pin`.
+
+use super::Hub;
+use crate::session::client::State;
+use crate::session::judge::Judge;
+use crate::session::lane::Kind;
+use crate::session::upstream::{ChannelUse, LinkState, LinkUse, Returning, UpstreamState};
+use crate::session::{LaneId, LinkId, Now};
+use crate::wire::frame::{Frame, FrameKind, parse_frame, write_frame};
+use crate::wire::method::{self, MethodId, MethodWriter};
+use crate::wire::num::u64_of;
+
+/// A broker's words when it closes.
+pub(super) type Words = (u16, String, MethodId);
+
+impl Hub {
+    /// Bytes from an upstream; how many of them are done with.
+    pub fn link_bytes(&mut self, now: Now, lid: LinkId, buf: &[u8], judge: &mut dyn Judge) -> usize {
+        let _ = &judge;
+        let mut at = 0;
+        if let Some(link) = self.links.get_mut(lid.0) {
+            link.rx_ms = now.ms;
+        }
+        while let Some(link) = self.links.get(lid.0) {
+            if link.state == LinkState::Dead || link.state == LinkState::Dialing {
+                at = buf.len();
+                break;
+            }
+            let rest = buf.get(at..).unwrap_or(&[]);
+            // Before tune a broker may send a long connection.start; afterwards what was agreed, with RabbitMQ's own leniency.
+            let frame_max = if link.state <= LinkState::Tune { 1 << 20 } else { link.tune.frame_max };
+            let frame = match parse_frame(rest, frame_max) {
+                Ok(None) => break,
+                Ok(Some(frame)) => frame,
+                Err(error) => {
+                    if rest.starts_with(b"AMQP") {
+                        self.link_failed(now, lid, "the upstream does not speak AMQP 0-9-1");
+                    } else {
+                        self.link_failed(now, lid, &format!("malformed frame from the upstream: {error}"));
+                    }
+                    at = buf.len();
+                    break;
+                }
+            };
+            at += frame.wire_len();
+            self.link_frame(now, lid, frame, rest);
+        }
+        self.send_answers(now);
+        self.open_barriers(now);
+        at
+    }
+
+    fn link_frame(&mut self, now: Now, lid: LinkId, frame: Frame<'_>, rest: &[u8]) {
+        if frame.kind == FrameKind::Heartbeat {
+            return;
+        }
+        let Some(link) = self.links.get(lid.0) else { return };
+        let (state, used) = (link.state, link.used);
+        if frame.channel.0 == 0 {
+            match method::split(frame.payload) {
+                Ok((id, args)) if frame.kind == FrameKind::Method => self.link_method(now, lid, id, args, frame.payload),
+                _ => self.link_failed(now, lid, "content on channel 0 from the upstream"),
+            }
+            return;
+        }
+        if state != LinkState::Up {
+            return;
+        }
+        match used {
+            LinkUse::Pinned(sid) => self.pinned_frame(now, lid, sid, frame, rest),
+            LinkUse::Pooled(_) => self.pooled_frame(now, lid, frame),
+            LinkUse::Probe | LinkUse::Verify(_) | LinkUse::Dead => {}
+        }
+    }
+
+    fn pooled_frame(&mut self, now: Now, lid: LinkId, frame: Frame<'_>) {
+        let up = frame.channel.0;
+        if frame.kind != FrameKind::Method {
+            self.returning_content(lid, up, frame);
+            return;
+        }
+        let Ok((id, args)) = method::split(frame.payload) else {
+            self.link_failed(now, lid, "a method frame of the upstream ends early");
+            return;
+        };
+        match id {
+            MethodId::BASIC_ACK | MethodId::BASIC_NACK => {
+                if let Ok((tag, multiple)) = method::ack(args) {
+                    self.confirmed(now, lid, up, tag, multiple, id == MethodId::BASIC_ACK);
+                }
+            }
+            MethodId::BASIC_RETURN => self.begin_return(lid, up, frame, args),
+            MethodId::CHANNEL_OPEN_OK | MethodId::CONFIRM_SELECT_OK | MethodId::CHANNEL_FLOW_OK => {}
+            MethodId::CHANNEL_FLOW => {
+                let active = frame.payload.last().copied().unwrap_or(1);
+                self.link_push(lid, up, &MethodWriter::new(MethodId::CHANNEL_FLOW_OK).octet(active).done());
+            }
+            MethodId::CHANNEL_CLOSE => {
+                if let Ok(close) = method::close(args) {
+                    let words = (close.code, String::from_utf8_lossy(close.text).into_owned(), close.cause);
+                    self.link_push(lid, up, &MethodWriter::new(MethodId::CHANNEL_CLOSE_OK).done());
+                    self.lease_closed(now, lid, up, &words);
+                }
+            }
+            MethodId::CHANNEL_CLOSE_OK => self.reopen_channel(now, lid, up),
+            _ => {
+                let control =
+                    matches!(self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &c.used), Some(ChannelUse::Control(_)));
+                if control {
+                    self.target_answered(now, lid, up);
+                } else {
+                    self.replied(now, lid, up, id, frame.payload);
+                }
+            }
+        }
+    }
+
+    fn begin_return(&mut self, lid: LinkId, up: u16, frame: Frame<'_>, args: crate::wire::Reader<'_>) {
+        let mut r = args;
+        let (Ok(_), Ok(_), Ok(exchange), Ok(routing_key)) = (r.u16(), r.shortstr(), r.shortstr(), r.shortstr()) else { return };
+        let mut frames = Vec::new();
+        write_frame(&mut frames, frame.kind, frame.channel, frame.payload);
+        if let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) {
+            c.returning =
+                Some(Box::new(Returning { frames, exchange: exchange.into(), routing_key: routing_key.into(), left: None }));
+        }
+    }
+
+    fn returning_content(&mut self, lid: LinkId, up: u16, frame: Frame<'_>) {
+        let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) else { return };
+        let Some(returning) = &mut c.returning else { return };
+        returning.left = match (returning.left, frame.kind) {
+            (None, FrameKind::Header) => {
+                frame.payload.get(4..12).and_then(|b| b.first_chunk::<8>()).map(|b| u64::from_be_bytes(*b))
+            }
+            (Some(left), FrameKind::Body) => Some(left.saturating_sub(u64_of(frame.payload.len()))),
+            (left, _) => left,
+        };
+        write_frame(&mut returning.frames, frame.kind, frame.channel, frame.payload);
+        if returning.left == Some(0) {
+            if let Some(r) = c.returning.take() {
+                self.returned(lid, up, &r.frames, &r.exchange, &r.routing_key);
+            }
+        }
+    }
+
+    /// The broker has closed a leased channel: one item is at fault, the others are not (SPEC T3, T5).
+    ///
+    /// RabbitMQ handles a channel's methods in order and confirms what it took before it closes: what stands before the culprit was
+    /// taken, what stands after it was thrown away and is sent again.
+    fn lease_closed(&mut self, now: Now, lid: LinkId, up: u16, words: &Words) {
+        let used = self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| std::mem::replace(&mut c.used, ChannelUse::Closing));
+        let lane_id = match used {
+            Some(ChannelUse::Lane(lane)) => lane,
+            Some(ChannelUse::Control(steps)) => {
+                self.control_closed(now, lid, up, steps, words);
+                return;
+            }
+            _ => {
+                self.reopen_channel(now, lid, up);
+                return;
+            }
+        };
+        let culprit = self.culprit(lid, lane_id, words);
+        if let Some(link) = self.links.get_mut(lid.0) {
+            link.leased = link.leased.saturating_sub(1);
+        }
+        self.take_blame(now, lane_id, culprit, words);
+        self.homeless(now, lane_id);
+        self.reopen_channel(now, lid, up);
+    }
+
+    fn take_blame(&mut self, now: Now, lane_id: LaneId, culprit: Option<usize>, words: &Words) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        let (session, channel) = (lane.session, lane.channel);
+        let confirms = session
+            .and_then(|sid| self.sessions.get_mut(sid.0))
+            .and_then(|s| s.channel(channel))
+            .is_some_and(|c| c.confirm.is_some());
+        let Some(index) = culprit else {
+            // Nobody named: those that are left are sent one by one until the one at fault is alone.
+            lane.careful = true;
+            return;
+        };
+        let authored = matches!(lane.items.get(index).map(|i| &i.kind), Some(Kind::Publish(f)) if f.authored);
+        for before in 0..index {
+            let settled = self.lanes.get(lane_id.0).and_then(|l| l.items.get(before)).is_none_or(|i| i.settled);
+            if !settled {
+                self.counters.implied += 1;
+                // Not acked: the broker has not said so. The channel of a client with confirms is about to close.
+                self.settle_unanswered(lane_id, before);
+            }
+        }
+        self.settle_unanswered(lane_id, index);
+        self.counters.refused += 1;
+        if authored {
+            return;
+        }
+        if confirms {
+            // A client with confirms knows that what follows was not confirmed, and sends it again itself.
+            let count = self.lanes.get(lane_id.0).map_or(0, |l| l.items.len());
+            for after in index..count {
+                self.settle_unanswered(lane_id, after);
+            }
+        }
+        if let Some(sid) = session {
+            let (code, text, cause) = words;
+            if self.sessions.get(sid.0).is_some_and(|s| matches!(s.state, State::Running)) {
+                self.counters.channel_errors += 1;
+                self.close_client_channel(now, sid, channel, *code, text, *cause);
+            }
+        }
+    }
+
+    /// Settles an item without an answer for the client's number.
+    fn settle_unanswered(&mut self, lane_id: LaneId, index: usize) {
+        if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
+            item.seq = 0;
+        }
+        self.settle_item(lane_id, index, false);
+    }
+
+    /// Which item made the broker close its channel.
+    fn culprit(&self, lid: LinkId, lane_id: LaneId, words: &Words) -> Option<usize> {
+        let lane = self.lanes.get(lane_id.0)?;
+        let (code, text, cause) = words;
+        let mut open = lane.items.iter().take(lane.sent).enumerate().filter(|(_, i)| !i.settled);
+        if *cause != MethodId::BASIC_PUBLISH {
+            return open.find(|(_, i)| matches!(i.kind, Kind::Method { id, .. } if id == *cause)).map(|(n, _)| n);
+        }
+        let publishes: Vec<usize> = open.filter(|(_, i)| matches!(i.kind, Kind::Publish(_))).map(|(n, _)| n).collect();
+        if let [only] = publishes.as_slice() {
+            return Some(*only);
+        }
+        if !matches!(code, 403 | 404) {
+            return None;
+        }
+        publishes.into_iter().find(|&n| {
+            let Some(crate::session::lane::Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else { return false };
+            let Some(link) = self.links.get(lid.0) else { return false };
+            let Ok(Some(frame)) = parse_frame(link.out.bytes_at(*spot), 0) else { return false };
+            let Ok((_, args)) = method::split(frame.payload) else { return false };
+            let Ok(publish) = method::publish(args) else { return false };
+            let exchange = if publish.exchange.is_empty() { b"amq.default".as_slice() } else { publish.exchange };
+            text.contains(&format!("exchange '{}'", String::from_utf8_lossy(exchange)))
+        })
+    }
+
+    /// A link that we give up: net hangs up, what was on it finds another.
+    pub(super) fn link_failed(&mut self, now: Now, lid: LinkId, why: &str) {
+        self.bury(now, lid, why, None);
+        self.abandon_link(lid);
+    }
+
+    /// net hangs up; nothing more is said or heard.
+    pub(super) fn abandon_link(&mut self, lid: LinkId) {
+        if let Some(link) = self.links.get_mut(lid.0) {
+            if link.state != LinkState::Dead {
+                link.state = LinkState::Dead;
+                link.used = LinkUse::Dead;
+            }
+            self.actions.push_back(super::Action::HangUpLink(lid));
+        }
+    }
+
+    /// The socket of a link is gone.
+    pub fn link_gone(&mut self, now: Now, lid: LinkId, why: &str) {
+        self.bury(now, lid, why, None);
+        if let Some(mut link) = self.links.try_remove(lid.0) {
+            link.out.clear(&mut self.spares);
+        }
+        self.send_answers(now);
+        self.open_barriers(now);
+    }
+
+    /// A link could not be connected. net does not know it any more.
+    pub fn dial_failed(&mut self, now: Now, lid: LinkId, why: &str) {
+        self.link_gone(now, lid, why);
+    }
+
+    /// Everything that depends on a link learns that it is dead.
+    pub(super) fn bury(&mut self, now: Now, lid: LinkId, why: &str, words: Option<Words>) {
+        let Some(link) = self.links.get_mut(lid.0) else { return };
+        let (used, state, upstream) = (link.used, link.state, link.upstream);
+        link.used = LinkUse::Dead;
+        link.state = LinkState::Dead;
+        if used == LinkUse::Dead {
+            return;
+        }
+        let was_up = state >= LinkState::Up;
+        self.counters.links_lost += u64::from(was_up);
+        // A refused login is the login's fault, not the upstream's.
+        let refused = words.as_ref().is_some_and(|w| matches!(w.0, 403 | 530)) || (state == LinkState::Tune && words.is_none());
+        if let Some(u) = self.upstreams.get_mut(upstream.0) {
+            if !refused && !(used == LinkUse::Probe && u.facts.is_some() && state == LinkState::Closing) {
+                u.last_error = Some(why.into());
+                if !was_up {
+                    u.state = UpstreamState::Down;
+                }
+                u.next_url = u.next_url.wrapping_add(1);
+            }
+        }
+        match used {
+            LinkUse::Probe => self.probe_ended(now, upstream, why),
+            LinkUse::Verify(sid) => {
+                if self.verified_by(sid, lid) {
+                    if let Some(s) = self.sessions.get_mut(sid.0) {
+                        s.verify = None;
+                    }
+                    if refused || words.is_some() {
+                        self.login_refused(now, sid, words);
+                    } else {
+                        self.login_unreachable(now, sid, why);
+                    }
+                }
+            }
+            LinkUse::Pinned(sid) => self.pin_lost(now, sid, lid, why, words),
+            LinkUse::Pooled(pool) => self.pooled_link_lost(now, lid, pool, was_up, refused),
+            LinkUse::Dead => {}
+        }
+    }
+
+    fn pooled_link_lost(&mut self, now: Now, lid: LinkId, pool: crate::session::PoolId, was_up: bool, refused: bool) {
+        let random = self.random();
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            p.links.retain(|&l| l != lid);
+            p.targets.retain(|_, state| *state == crate::session::upstream::TargetState::Ready);
+            let retry = self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
+            // A link that was up is replaced after the first wait of the policy; one that never was counts as a further failure.
+            if was_up {
+                p.attempt = 0;
+                p.dial_at_ms = now.ms + retry.wait_ms(0, random);
+            } else {
+                p.attempt = p.attempt.saturating_add(1);
+                let wait = retry.wait_ms(p.attempt, random);
+                p.dial_at_ms = now.ms + if refused { wait.max(retry.interval_max_ms) } else { wait };
+                self.counters.retries += 1;
+            }
+            if refused {
+                let hash = self.remembered.hash(&p.credentials, Some(&p.vhost));
+                self.remembered.forget(p.upstream, hash);
+                let hash = self.remembered.hash(&p.credentials, None);
+                self.remembered.forget(p.upstream, hash);
+            }
+        }
+        let lanes: Vec<LaneId> = self
+            .links
+            .get(lid.0)
+            .map(|l| {
+                l.channels.iter().filter_map(|c| if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None }).collect()
+            })
+            .unwrap_or_default();
+        for lane in lanes {
+            self.homeless(now, lane);
+        }
+        self.wake_target_waiters(now, pool);
+        self.serve(now, pool);
+    }
+}

@@ -1,0 +1,161 @@
+//! A look at the Hub for people: what `/status` shows of sessions, links and upstreams. Never a secret.
+
+use super::Hub;
+use crate::session::client::{Pin, State};
+use crate::session::upstream::{LinkState, LinkUse, UpstreamState};
+use crate::session::{LinkId, Now, SessionId, UpstreamId};
+
+/// One client.
+#[derive(Debug, Clone)]
+pub struct SessionLook {
+    /// Its number.
+    pub id: SessionId,
+    /// Its address.
+    pub peer: std::net::IpAddr,
+    /// The name it logged in with.
+    pub user: String,
+    /// Its vhost.
+    pub vhost: String,
+    /// Its client properties, as a table's bytes.
+    pub properties: std::rc::Rc<[u8]>,
+    /// Where it is in its life.
+    pub state: &'static str,
+    /// Its own link.
+    pub pinned: Option<LinkId>,
+    /// Number, confirm mode, lane's lease, for each open channel.
+    pub channels: Vec<(u16, bool, Option<(LinkId, u16)>, usize)>,
+    /// Octets that it has not read.
+    pub backlog_bytes: usize,
+    /// Since it was last heard of.
+    pub idle_ms: u64,
+}
+
+/// One link.
+#[derive(Debug, Clone)]
+pub struct LinkLook {
+    /// Its number.
+    pub id: LinkId,
+    /// Of which upstream.
+    pub upstream: UpstreamId,
+    /// Which of its addresses.
+    pub url: String,
+    /// Where it is in its life.
+    pub state: &'static str,
+    /// `user@vhost`.
+    pub identity: String,
+    /// Whose own it is.
+    pub pinned_by: Option<SessionId>,
+    /// Leases and channels.
+    pub leased: usize,
+    /// Channels opened.
+    pub channels: usize,
+    /// Highest channel number.
+    pub channel_max: u16,
+    /// Octets not yet written.
+    pub unwritten: usize,
+    /// Octets held for resending, whole chunks.
+    pub held: usize,
+    /// connection.blocked.
+    pub blocked: bool,
+    /// Since it is up.
+    pub up_ms: u64,
+}
+
+impl Hub {
+    /// Clients, `most` of them at most, and how many there are.
+    #[must_use]
+    pub fn look_sessions(&self, now: Now, most: usize) -> (Vec<SessionLook>, usize) {
+        let looks = self.sessions.iter().take(most).map(|(id, s)| SessionLook {
+            id: SessionId(id),
+            peer: s.peer,
+            user: s.credentials.as_ref().map_or_else(String::new, |c| c.user.to_string()),
+            vhost: String::from_utf8_lossy(&s.vhost).into_owned(),
+            properties: std::rc::Rc::clone(&s.properties),
+            state: state_name(s.state),
+            pinned: match s.pin {
+                Pin::Up(l) | Pin::Dialing(l) => Some(l),
+                Pin::None => None,
+            },
+            channels: s
+                .channels
+                .iter()
+                .map(|(n, c)| {
+                    let lane = c.lanes.first().and_then(|(_, l)| self.lanes.get(l.0));
+                    (*n, c.confirm.is_some(), lane.and_then(|l| l.lease), lane.map_or(0, |l| l.items.len()))
+                })
+                .collect(),
+            backlog_bytes: s.out.len() - s.unsent,
+            idle_ms: now.ms.saturating_sub(s.rx_ms),
+        });
+        (looks.collect(), self.sessions.len())
+    }
+
+    /// Links.
+    #[must_use]
+    pub fn look_links(&self, now: Now) -> Vec<LinkLook> {
+        self.links
+            .iter()
+            .filter(|(_, l)| l.used != LinkUse::Dead)
+            .map(|(id, l)| LinkLook {
+                id: LinkId(id),
+                upstream: l.upstream,
+                url: self
+                    .upstreams
+                    .get(l.upstream.0)
+                    .and_then(|u| u.settings.urls.get(l.url))
+                    .map_or_else(String::new, ToString::to_string),
+                state: match l.state {
+                    LinkState::Dialing => "dialing",
+                    LinkState::Start | LinkState::Tune | LinkState::Vhost | LinkState::OpenOk => "login",
+                    LinkState::Up => "up",
+                    LinkState::Closing | LinkState::Dead => "closing",
+                },
+                identity: format!(
+                    "{}@{}",
+                    l.credentials.as_ref().map_or("", |c| &c.user),
+                    String::from_utf8_lossy(&l.vhost)
+                ),
+                pinned_by: self.pinned_to(LinkId(id)),
+                leased: l.leased,
+                channels: l.channels.len(),
+                channel_max: l.tune.channel_max,
+                unwritten: l.out.unwritten(),
+                held: l.out.held(),
+                blocked: l.blocked,
+                up_ms: now.ms.saturating_sub(l.since_ms),
+            })
+            .collect()
+    }
+
+    /// State, last error, unsettled publishes and their octets, server properties of an upstream.
+    #[must_use]
+    pub fn look_upstream(&self, id: UpstreamId) -> Option<(UpstreamState, Option<String>, u64, u64, Option<std::rc::Rc<[u8]>>)> {
+        let u = self.upstreams.get(id.0)?;
+        Some((
+            u.state,
+            u.last_error.as_ref().map(ToString::to_string),
+            u.unsettled,
+            u.unsettled_bytes,
+            u.facts.as_ref().map(|f| std::rc::Rc::clone(&f.server_properties)),
+        ))
+    }
+
+    /// Clients that are in, clients with a link of their own, open channels, leases.
+    #[must_use]
+    pub fn totals(&self) -> (usize, usize, usize, usize) {
+        let running = self.sessions.iter().filter(|(_, s)| s.state == State::Running).count();
+        let pinned = self.sessions.iter().filter(|(_, s)| s.pin != Pin::None).count();
+        let channels = self.sessions.iter().map(|(_, s)| s.channels.len()).sum();
+        let leases = self.lanes.iter().filter(|(_, l)| l.lease.is_some()).count();
+        (running, pinned, channels, leases)
+    }
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Header | State::Probing | State::StartOk | State::Verifying | State::TuneOk | State::Open | State::Opening => "login",
+        State::Running => "running",
+        State::Closing | State::Done => "closing",
+        State::Draining => "draining",
+    }
+}

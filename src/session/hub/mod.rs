@@ -1,0 +1,448 @@
+//! The Hub: sessions, lanes, links and pools of one data thread, driven by bytes and time.
+
+mod connection;
+mod lease;
+mod link;
+mod login;
+mod look;
+mod methods;
+mod pin;
+mod publish;
+mod settle;
+mod target;
+mod tick;
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::client::{Gate, Session, State};
+use super::identity::{IdentityHash, Remembered};
+use super::judge::Judge;
+use super::lane::Lane;
+use super::stream::Spares;
+use super::upstream::{Link, LinkUse, Pool, Upstream};
+use super::{Limits, LinkId, Now, PoolId, Refusal, Scope, SessionId, UpstreamId, UpstreamSettings, Url};
+use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
+use crate::wire::method::{self, MethodId};
+
+pub use look::{LinkLook, SessionLook};
+
+/// What net is asked to do. Order matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Connect, and say `dialed` or `dial_failed` within the time.
+    Dial {
+        /// For this link.
+        link: LinkId,
+        /// Where to.
+        url: Url,
+        /// Of which upstream: its TLS settings count.
+        upstream: UpstreamId,
+        /// Connecting and TLS together.
+        timeout_ms: u64,
+    },
+    /// Write what is left, hang up, and say `link_gone`.
+    HangUpLink(LinkId),
+    /// Write what is left, hang up, and say `client_gone`.
+    HangUp(SessionId),
+    /// Hand in again what `client_bytes` did not take.
+    Resume(SessionId),
+}
+
+/// How a client's login ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// From what is remembered.
+    Remembered,
+    /// The upstream was asked and said yes.
+    Accepted,
+    /// The upstream, or we, said no.
+    Refused,
+    /// No upstream could be asked.
+    Unreachable,
+}
+
+/// Plain numbers of the thread; net copies them into metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the metrics' own, documented there")]
+pub struct Counters {
+    pub sessions_opened: u64,
+    pub frames_in: u64,
+    pub accepted: u64,
+    pub confirmed: u64,
+    pub nacked: u64,
+    pub refused: u64,
+    pub settled_here: u64,
+    pub authored: u64,
+    pub authored_left_out: u64,
+    pub implied: u64,
+    pub resent: u64,
+    pub returned: u64,
+    pub returned_watched: u64,
+    pub retries: u64,
+    pub links_opened: u64,
+    pub links_lost: u64,
+    pub leases: u64,
+    pub pins: u64,
+    pub channel_errors: u64,
+    pub connection_errors: u64,
+    pub limit_sessions: u64,
+    pub limit_backlog: u64,
+    pub limit_window: u64,
+    pub limit_message: u64,
+    pub limit_table: u64,
+    pub limit_frame: u64,
+    pub limit_channels: u64,
+    pub limit_handshake: u64,
+    pub heartbeats_missed: u64,
+    pub logins_remembered: u64,
+    pub logins_accepted: u64,
+    pub logins_refused: u64,
+    pub logins_unreachable: u64,
+    pub targets_declared: u64,
+    pub targets_missing: u64,
+    pub confirm_count: u64,
+    pub confirm_wait_ms: u64,
+    pub reads_paused_ms: u64,
+}
+
+/// See the module.
+pub struct Hub {
+    limits: Limits,
+    sessions: Slab<Session>,
+    links: Slab<Link>,
+    lanes: Slab<Lane>,
+    pools: Slab<Pool>,
+    upstreams: Vec<Upstream>,
+    pool_of: FxHashMap<(UpstreamId, Rc<[u8]>, IdentityHash), PoolId>,
+    remembered: Remembered,
+    spares: Spares,
+    actions: VecDeque<Action>,
+    dirty_links: Vec<LinkId>,
+    dirty_sessions: Vec<SessionId>,
+    answers_due: Vec<(SessionId, u16)>,
+    /// Sessions behind a barrier, and those whose reads are paused.
+    barriers: Vec<SessionId>,
+    random: u64,
+    our_properties: Rc<[u8]>,
+    /// The numbers of this thread.
+    pub counters: Counters,
+    draining: bool,
+}
+
+/// What came of one frame.
+enum Step {
+    /// So many octets are done with.
+    Took(usize),
+    /// The frame must wait: a gate has been closed.
+    Hold,
+}
+
+impl Hub {
+    /// A Hub with nothing in it. `seed`: for salts and jitter; `our_properties`: the table that shared links introduce us with.
+    #[must_use]
+    pub fn new(limits: Limits, upstreams: Vec<UpstreamSettings>, seed: [u8; 32], our_properties: Vec<u8>) -> Self {
+        let random = seed.iter().fold(0x9e37_79b9_7f4a_7c15_u64, |a, &b| a.rotate_left(9) ^ u64::from(b)) | 1;
+        Self {
+            limits,
+            sessions: Slab::new(),
+            links: Slab::new(),
+            lanes: Slab::new(),
+            pools: Slab::new(),
+            upstreams: upstreams.into_iter().map(|u| Upstream::new(Rc::new(u))).collect(),
+            pool_of: FxHashMap::default(),
+            remembered: Remembered::new(seed),
+            spares: Spares::default(),
+            actions: VecDeque::new(),
+            dirty_links: Vec::new(),
+            dirty_sessions: Vec::new(),
+            answers_due: Vec::new(),
+            barriers: Vec::new(),
+            random,
+            our_properties: our_properties.into(),
+            counters: Counters::default(),
+            draining: false,
+        }
+    }
+
+    /// Pseudo-random, from the seed: jitter, nothing that must be secret.
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    /// What net is to do next.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Links that have something to write since the last call, appended to `links`.
+    pub fn take_dirty_links(&mut self, links: &mut Vec<LinkId>) {
+        for &id in &self.dirty_links {
+            if let Some(link) = self.links.get_mut(id.0) {
+                link.dirty = false;
+            }
+        }
+        links.append(&mut self.dirty_links);
+    }
+
+    /// Sessions that have something to write since the last call, appended to `sessions`.
+    pub fn take_dirty_sessions(&mut self, sessions: &mut Vec<SessionId>) {
+        for &id in &self.dirty_sessions {
+            if let Some(session) = self.sessions.get_mut(id.0) {
+                session.dirty = false;
+            }
+        }
+        sessions.append(&mut self.dirty_sessions);
+    }
+
+    /// A client has connected; `None`: there are too many, hang up.
+    pub fn accept(&mut self, now: Now, peer: IpAddr) -> Option<SessionId> {
+        if self.sessions.len() >= self.limits.sessions || self.draining {
+            self.counters.limit_sessions += 1;
+            return None;
+        }
+        self.counters.sessions_opened += 1;
+        Some(SessionId(self.sessions.insert(Session::new(peer, now.ms, now.ms + self.limits.handshake_ms))))
+    }
+
+    /// Bytes from a client; how many of them are done with. The rest is handed in again with what follows them, or on `Resume`.
+    pub fn client_bytes(&mut self, now: Now, sid: SessionId, buf: &[u8], judge: &mut dyn Judge) -> usize {
+        let mut at = 0;
+        if let Some(s) = self.sessions.get_mut(sid.0) {
+            s.rx_ms = now.ms;
+        }
+        while let Some(s) = self.sessions.get(sid.0) {
+            if s.gate != Gate::Open {
+                break;
+            }
+            let rest = buf.get(at..).unwrap_or(&[]);
+            let step = match s.state {
+                State::Done => {
+                    at = buf.len();
+                    break;
+                }
+                State::Header => self.protocol_header(now, sid, rest),
+                _ => match parse_frame(rest, s.frame_max) {
+                    Ok(None) => break,
+                    Ok(Some(frame)) => {
+                        self.counters.frames_in += 1;
+                        self.client_frame(now, sid, frame, rest, judge)
+                    }
+                    Err(error) => {
+                        self.counters.limit_frame += 1;
+                        at = buf.len();
+                        self.client_frame_error(now, sid, error);
+                        break;
+                    }
+                },
+            };
+            match step {
+                Step::Took(0) | Step::Hold => break,
+                Step::Took(n) => at += n,
+            }
+        }
+        self.send_answers(now);
+        at
+    }
+
+    /// What is to be written to a client.
+    #[must_use]
+    pub fn client_out(&self, sid: SessionId) -> &[u8] {
+        self.sessions.get(sid.0).map_or(&[], |s| s.out.get(s.unsent..).unwrap_or(&[]))
+    }
+
+    /// So much of it is in the socket.
+    pub fn client_written(&mut self, now: Now, sid: SessionId, bytes: usize) {
+        let Some(s) = self.sessions.get_mut(sid.0) else { return };
+        if bytes > 0 {
+            s.tx_ms = now.ms;
+        }
+        s.unsent += bytes;
+        if s.unsent >= s.out.len() {
+            s.unsent = 0;
+            // An idle client costs no buffer.
+            if s.out.capacity() > 1024 { s.out = Vec::new() } else { s.out.clear() }
+        } else if s.unsent > 256 * 1024 {
+            s.out.drain(..s.unsent);
+            s.unsent = 0;
+        }
+    }
+
+    /// What is to be written to an upstream; how many slices are filled.
+    pub fn link_out<'a>(&'a self, lid: LinkId, slices: &mut [IoSlice<'a>]) -> usize {
+        self.links.get(lid.0).map_or(0, |l| l.out.writable(slices))
+    }
+
+    /// So much of it is in the socket.
+    pub fn link_written(&mut self, now: Now, lid: LinkId, bytes: usize) {
+        if let Some(link) = self.links.get_mut(lid.0) {
+            if bytes > 0 {
+                link.tx_ms = now.ms;
+            }
+            link.out.written(&mut self.spares, bytes);
+        }
+    }
+
+    /// Whether a link should be read: not while the one client it belongs to leaves its deliveries lying.
+    #[must_use]
+    pub fn link_wants_reads(&self, lid: LinkId) -> bool {
+        let Some(link) = self.links.get(lid.0) else { return false };
+        match link.used {
+            LinkUse::Pinned(sid) => {
+                self.sessions.get(sid.0).is_none_or(|s| s.out.len() - s.unsent < self.limits.output_backlog_bytes / 2)
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a client should be read: not while its next frame waits behind a gate, nor while it is paused.
+    #[must_use]
+    pub fn client_wants_reads(&self, sid: SessionId) -> bool {
+        self.sessions.get(sid.0).is_some_and(|s| !s.paused)
+    }
+
+    fn mark_link(&mut self, lid: LinkId) {
+        if let Some(link) = self.links.get_mut(lid.0) {
+            if !link.dirty {
+                link.dirty = true;
+                self.dirty_links.push(lid);
+            }
+        }
+    }
+
+    /// Appends a frame to what goes upstream; nobody needs it again.
+    fn link_push(&mut self, lid: LinkId, channel: u16, payload: &[u8]) {
+        if let Some(link) = self.links.get_mut(lid.0) {
+            let mut frame = Vec::with_capacity(payload.len() + 8);
+            write_frame(&mut frame, FrameKind::Method, ChannelId(channel), payload);
+            link.out.push(&mut self.spares, &frame);
+        }
+        self.mark_link(lid);
+    }
+
+    fn link_push_raw(&mut self, lid: LinkId, bytes: &[u8]) {
+        if let Some(link) = self.links.get_mut(lid.0) {
+            link.out.push(&mut self.spares, bytes);
+        }
+        self.mark_link(lid);
+    }
+
+    fn mark_client(&mut self, sid: SessionId) {
+        let Some(s) = self.sessions.get_mut(sid.0) else { return };
+        if !s.dirty {
+            s.dirty = true;
+            self.dirty_sessions.push(sid);
+        }
+        // A client with a link of its own is held back there; any other has no reason to leave so much unread.
+        if s.out.len() - s.unsent > self.limits.output_backlog_bytes && s.state != State::Done {
+            self.counters.limit_backlog += 1;
+            s.out.clear();
+            s.unsent = 0;
+            self.finish(sid);
+        }
+    }
+
+    /// Appends a method frame to what goes to a client, unless it has been told goodbye.
+    fn client_push(&mut self, sid: SessionId, channel: u16, payload: &[u8]) {
+        if let Some(s) = self.sessions.get_mut(sid.0) {
+            if matches!(s.state, State::Done | State::Draining) {
+                return;
+            }
+            write_frame(&mut s.out, FrameKind::Method, ChannelId(channel), payload);
+        }
+        self.mark_client(sid);
+    }
+
+    /// Everything is said to this client.
+    fn finish(&mut self, sid: SessionId) {
+        if let Some(s) = self.sessions.get_mut(sid.0) {
+            if s.state != State::Done {
+                s.state = State::Done;
+                s.gate = Gate::Open;
+                self.actions.push_back(Action::HangUp(sid));
+            }
+        }
+    }
+
+    /// Tells a client what is refused, in its scope.
+    fn refuse(&mut self, now: Now, sid: SessionId, channel: u16, refusal: &Refusal) {
+        match refusal.scope {
+            Scope::Channel => {
+                self.counters.channel_errors += 1;
+                self.close_client_channel(now, sid, channel, refusal.code, &refusal.reply_text(), refusal.cause);
+            }
+            Scope::Connection => {
+                self.counters.connection_errors += 1;
+                // RabbitMQ hangs up without a word on whatever is malformed before tune-ok; only logins are answered.
+                let early = self.sessions.get(sid.0).is_some_and(|s| matches!(s.state, State::StartOk | State::TuneOk | State::Verifying));
+                if early && !matches!(refusal.code, 403 | 320) {
+                    self.drop_verify(sid);
+                    self.finish(sid);
+                    return;
+                }
+                self.close_client(now, sid, refusal.code, &refusal.reply_text(), refusal.cause);
+            }
+        }
+    }
+
+    /// connection.close to a client, once; its publishes so far go on.
+    fn close_client(&mut self, now: Now, sid: SessionId, code: u16, text: &str, cause: MethodId) {
+        self.send_answers(now);
+        let payload = method::write_close(MethodId::CONNECTION_CLOSE, code, text, cause);
+        let Some(s) = self.sessions.get_mut(sid.0) else { return };
+        if matches!(s.state, State::Closing | State::Done | State::Draining) {
+            return;
+        }
+        write_frame(&mut s.out, FrameKind::Method, ChannelId::CONNECTION, &payload);
+        s.state = State::Closing;
+        s.gate = Gate::Open;
+        s.deadline_ms = now.ms + self.limits.close_ms;
+        self.mark_client(sid);
+        self.unpin(now, sid);
+        self.drop_verify(sid);
+        self.orphan_lanes(now, sid);
+        self.actions.push_back(Action::Resume(sid));
+    }
+
+    /// Stop: tell every client, keep what they have handed over (SPEC D7). `drained` says when it is done.
+    pub fn drain(&mut self, now: Now) {
+        self.draining = true;
+        let ids: Vec<usize> = self.sessions.iter().map(|(i, _)| i).collect();
+        for id in ids {
+            let sid = SessionId(id);
+            let Some(s) = self.sessions.get_mut(id) else { continue };
+            if s.state != State::Running {
+                self.close_client(now, sid, 320, "CONNECTION_FORCED - umbel is shutting down", MethodId::NONE);
+                continue;
+            }
+            let payload =
+                method::write_close(MethodId::CONNECTION_CLOSE, 320, "CONNECTION_FORCED - umbel is shutting down", MethodId::NONE);
+            write_frame(&mut s.out, FrameKind::Method, ChannelId::CONNECTION, &payload);
+            s.state = State::Draining;
+            s.gate = Gate::Open;
+            self.mark_client(sid);
+            self.actions.push_back(Action::Resume(sid));
+            self.unpin(now, sid);
+        }
+    }
+
+    /// Whether nothing is left to do after `drain`: no client, nothing unsettled.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.draining && self.sessions.is_empty() && self.upstreams.iter().all(|u| u.unsettled == 0)
+    }
+
+    /// Unsettled publishes and methods over all upstreams.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.upstreams.iter().map(|u| u.unsettled).sum()
+    }
+}

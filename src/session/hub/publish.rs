@@ -1,0 +1,604 @@
+//! The way of one publish: from its method frame to the end of a lane (ARCHITECTURE.md, «The way of one publish»).
+
+use std::rc::Rc;
+
+use super::{Hub, Step};
+use crate::session::client::{Assembly, Pin, State};
+use crate::session::judge::{Authored, Decision, Edited, Judge, PublishView, SessionFacts, Settle, Settled};
+use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
+use crate::session::{LaneId, Now, OutStream, Refusal, SessionId, Spares, Spot, UpstreamId};
+use crate::wire::frame::{ChannelId, FRAME_OVERHEAD, Frame, FrameKind, parse_frame, write_body, write_frame};
+use crate::wire::method::{self, MethodId, Publish};
+use crate::wire::num::{u32_clamped, u64_of, usize_of};
+use crate::wire::props::{ContentHeader, PropsError};
+use crate::wire::table::{TableError, check_table};
+
+/// A message that is all there.
+struct Whole<'a> {
+    /// Its frames as the client sent them, one after the other.
+    frames: &'a [u8],
+    publish: Publish<'a>,
+    header: ContentHeader<'a>,
+    header_payload: &'a [u8],
+    body: &'a [&'a [u8]],
+}
+
+/// Frames to put on a lane.
+#[derive(Clone, Copy)]
+pub(super) enum Frames<'a> {
+    /// As they came, whatever channel is in them.
+    Raw(&'a [u8]),
+    /// To be built.
+    Parts { method: &'a [u8], header: &'a [u8], body: &'a [&'a [u8]] },
+}
+
+impl Frames<'_> {
+    /// Octets at most on a link with this frame_max.
+    fn len(&self, frame_max: u32) -> usize {
+        let pieces = |n: usize| if frame_max == 0 { 1 } else { n / usize_of(frame_max.max(4096) - 8) + 2 };
+        match *self {
+            Self::Raw(bytes) => bytes.len() + pieces(bytes.len()) * FRAME_OVERHEAD,
+            Self::Parts { method, header, body } => {
+                let body_len: usize = body.iter().map(|b| b.len()).sum();
+                method.len() + header.len() + body_len + (2 + body.len() + pieces(body_len)) * FRAME_OVERHEAD
+            }
+        }
+    }
+
+    /// Writes them to the end of a link's stream, kept until released.
+    pub(super) fn keep(&self, out: &mut OutStream, spares: &mut Spares, channel: u16, frame_max: u32) -> Spot {
+        out.keep(spares, self.len(frame_max), |out| self.write(out, channel, frame_max))
+    }
+
+    fn write(&self, out: &mut Vec<u8>, channel: u16, frame_max: u32) {
+        match *self {
+            Self::Raw(bytes) => renumber(out, bytes, channel, frame_max),
+            Self::Parts { method, header, body } => {
+                let channel = ChannelId(channel);
+                write_frame(out, FrameKind::Method, channel, method);
+                write_frame(out, FrameKind::Header, channel, header);
+                for part in body {
+                    write_body(out, channel, part, frame_max);
+                }
+            }
+        }
+    }
+}
+
+/// Copies frames with another channel number; bodies are split where they are over `frame_max` (SPEC L6).
+fn renumber(out: &mut Vec<u8>, mut bytes: &[u8], channel: u16, frame_max: u32) {
+    let [c1, c0] = channel.to_be_bytes();
+    let fits_all = frame_max == 0 || bytes.len() <= usize_of(frame_max);
+    if fits_all {
+        // The usual case: one copy, then two octets a frame.
+        let start = out.len();
+        out.extend_from_slice(bytes);
+        let mut rest = out.get_mut(start..).unwrap_or(&mut []);
+        while let Some((head, tail)) = rest.split_first_chunk_mut::<7>() {
+            let &mut [_, ref mut a, ref mut b, s3, s2, s1, s0] = head;
+            (*a, *b) = (c1, c0);
+            let size = usize_of(u32::from_be_bytes([s3, s2, s1, s0]));
+            rest = tail.get_mut(size + 1..).unwrap_or(&mut []);
+        }
+        return;
+    }
+    while let Ok(Some(frame)) = parse_frame(bytes, 0) {
+        match frame.kind {
+            FrameKind::Body => write_body(out, ChannelId(channel), frame.payload, frame_max),
+            kind => write_frame(out, kind, ChannelId(channel), frame.payload),
+        }
+        bytes = bytes.get(frame.wire_len()..).unwrap_or(&[]);
+    }
+}
+
+impl Hub {
+    /// basic.publish. The whole message is usually in the buffer; otherwise its frames are collected.
+    pub(super) fn publish_frame(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        frame: Frame<'_>,
+        rest: &[u8],
+        judge: &mut dyn Judge,
+    ) -> Result<Step, Refusal> {
+        let (_, args) = method::split(frame.payload).map_err(super::connection::syntax)?;
+        let publish = method::publish(args).map_err(|_| super::connection::syntax(method::MethodError::Short))?;
+        if publish.exchange.len() + publish.routing_key.len() + 9 != frame.payload.len() {
+            return Err(super::connection::syntax(method::MethodError::Trailing(MethodId::BASIC_PUBLISH)));
+        }
+        if publish.immediate {
+            return Err(Refusal::connection(540, "immediate=true", MethodId::BASIC_PUBLISH));
+        }
+        let frame_max = self.sessions.get(sid.0).map_or(0, |s| s.frame_max);
+        let mut body: [&[u8]; 8] = [&[]; 8];
+        if let Some((header_payload, parts, len)) = look_ahead(frame, rest, frame_max, self.limits.message_bytes, &mut body) {
+            let header = self.read_header(header_payload)?;
+            let whole = Whole {
+                frames: rest.get(..len).unwrap_or(&[]),
+                publish,
+                header,
+                header_payload,
+                body: body.get(..parts).unwrap_or(&[]),
+            };
+            self.whole(now, sid, frame.channel.0, &whole, judge)?;
+            return Ok(Step::Took(len));
+        }
+        if let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(frame.channel.0)) {
+            let mut assembly = Assembly::default();
+            assembly.frames.extend_from_slice(rest.get(..frame.wire_len()).unwrap_or(&[]));
+            c.assembly = Some(Box::new(assembly));
+        }
+        Ok(Step::Took(frame.wire_len()))
+    }
+
+    fn read_header<'a>(&mut self, payload: &'a [u8]) -> Result<ContentHeader<'a>, Refusal> {
+        let header = ContentHeader::parse(payload).map_err(|e| {
+            let code = if matches!(e, PropsError::Class(_) | PropsError::Weight(_)) { 505 } else { 541 };
+            Refusal::connection(code, e.to_string(), MethodId::BASIC_PUBLISH)
+        })?;
+        if let Some(table) = header.headers() {
+            check_table(table.bytes(), &self.limits.table).map_err(|e| {
+                self.counters.limit_table += 1;
+                let code = if matches!(e, TableError::TooDeep | TableError::TooManyEntries) { 502 } else { 541 };
+                Refusal::connection(code, e.to_string(), MethodId::BASIC_PUBLISH)
+            })?;
+        }
+        Ok(header)
+    }
+
+    fn body_size(&mut self, payload: &[u8]) -> Result<u64, Refusal> {
+        let mut r = crate::wire::Reader::new(payload);
+        let unexpected = |what: &str| Refusal::connection(505, what.to_owned(), MethodId::BASIC_PUBLISH);
+        let class = r.u16().map_err(|_| unexpected("content header ends early"))?;
+        if class != 60 {
+            return Err(unexpected(&format!("expected content header for class 60, got one for class {class} instead")));
+        }
+        let size = r.u16().and_then(|_| r.u64()).map_err(|_| unexpected("content header ends early"))?;
+        if size > self.limits.message_bytes {
+            self.counters.limit_message += 1;
+            return Err(Refusal::channel(
+                406,
+                format!("message size {size} is larger than configured max size {}", self.limits.message_bytes),
+                MethodId::BASIC_PUBLISH,
+            ));
+        }
+        Ok(size)
+    }
+
+    /// A header or body frame of a message that is being collected.
+    pub(super) fn content_frame(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        frame: Frame<'_>,
+        judge: &mut dyn Judge,
+    ) -> Result<Step, Refusal> {
+        let ch = frame.channel.0;
+        let took = Step::Took(frame.wire_len());
+        let left = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).and_then(|c| c.assembly.as_ref()).and_then(|a| a.left);
+        let left = match (left, frame.kind) {
+            (None, FrameKind::Header) => {
+                let size = self.body_size(frame.payload)?;
+                self.read_header(frame.payload)?;
+                size
+            }
+            (Some(left), FrameKind::Body) => {
+                let got = u64_of(frame.payload.len());
+                left.checked_sub(got).ok_or_else(|| {
+                    Refusal::connection(
+                        501,
+                        "body of the message is longer than its header declared",
+                        MethodId::BASIC_PUBLISH,
+                    )
+                })?
+            }
+            (None, _) => {
+                return Err(Refusal::connection(
+                    505,
+                    "expected content header for class 60, got non content header frame instead",
+                    MethodId::BASIC_PUBLISH,
+                ));
+            }
+            (Some(_), _) => {
+                return Err(Refusal::connection(
+                    505,
+                    "expected content body, got non content body frame instead",
+                    MethodId::BASIC_PUBLISH,
+                ));
+            }
+        };
+        let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return Ok(took) };
+        let Some(assembly) = &mut c.assembly else { return Ok(took) };
+        assembly.left = Some(left);
+        write_frame(&mut assembly.frames, frame.kind, frame.channel, frame.payload);
+        if left > 0 {
+            return Ok(took);
+        }
+        let Some(assembly) = c.assembly.take() else { return Ok(took) };
+        self.collected(now, sid, ch, &assembly.frames, judge)?;
+        Ok(took)
+    }
+
+    fn collected(&mut self, now: Now, sid: SessionId, ch: u16, frames: &[u8], judge: &mut dyn Judge) -> Result<(), Refusal> {
+        let mut rest = frames;
+        let mut next = || match parse_frame(rest, 0) {
+            Ok(Some(frame)) => {
+                rest = rest.get(frame.wire_len()..).unwrap_or(&[]);
+                Some(frame.payload)
+            }
+            _ => None,
+        };
+        let (Some(method_payload), Some(header_payload)) = (next(), next()) else { return Ok(()) };
+        let mut body = Vec::new();
+        while let Some(part) = next() {
+            body.push(part);
+        }
+        let (_, args) = method::split(method_payload).map_err(super::connection::syntax)?;
+        let publish = method::publish(args).map_err(|_| super::connection::syntax(method::MethodError::Short))?;
+        let header = self.read_header(header_payload)?;
+        self.whole(now, sid, ch, &Whole { frames, publish, header, header_payload, body: &body }, judge)
+    }
+
+    /// Steps 4 to 9: judged, numbered, put on a lane.
+    fn whole(&mut self, now: Now, sid: SessionId, ch: u16, message: &Whole<'_>, judge: &mut dyn Judge) -> Result<(), Refusal> {
+        let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(()) };
+        let (pin, own_upstream) = (s.pin, s.upstream);
+        let Some(c) = s.channel(ch) else { return Ok(()) };
+        if c.own {
+            if let Pin::Up(lid) = pin {
+                if let Some(window) = &mut c.confirm {
+                    window.next();
+                }
+                let frames = message.frames;
+                self.push_own(lid, ch, frames);
+            }
+            return Ok(());
+        }
+        let seq = c.confirm.as_mut().map_or(0, super::super::confirm::ConfirmWindow::next);
+        let confirms = seq != 0;
+        let decision = {
+            let Some(s) = self.sessions.get(sid.0) else { return Ok(()) };
+            let view = PublishView {
+                session: SessionFacts {
+                    vhost: &s.vhost,
+                    user: s.credentials.as_ref().map_or("", |c| &c.user),
+                    peer: s.peer,
+                    confirms,
+                },
+                exchange: message.publish.exchange,
+                routing_key: message.publish.routing_key,
+                mandatory: message.publish.mandatory,
+                header: &message.header,
+                header_payload: message.header_payload,
+                body: message.body,
+            };
+            judge.judge(now, &view)
+        };
+        let mut flags =
+            PublishFlags { mandatory: message.publish.mandatory, watched: false, returned: false, authored: false };
+        match decision {
+            Decision::Pass => {
+                let Some(lane) = self.lane_for(now, sid, ch, own_upstream) else { return self.no_way(sid, ch, seq) };
+                self.put_publish(now, lane, Frames::Raw(message.frames), flags, seq, None)
+            }
+            Decision::Edit(edited) => {
+                flags.watched = edited.watch_return && !flags.mandatory;
+                self.put_edited(now, sid, ch, seq, message, &edited, flags)
+            }
+            Decision::Settle(settled) => self.settle_here(now, sid, ch, seq, message, *settled),
+        }
+    }
+
+    fn put_edited(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        seq: u64,
+        message: &Whole<'_>,
+        edited: &Edited,
+        flags: PublishFlags,
+    ) -> Result<(), Refusal> {
+        let own = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
+        let upstream = edited.upstream.unwrap_or(own);
+        let Some(lane) = self.lane_for(now, sid, ch, upstream) else { return self.no_way(sid, ch, seq) };
+        let mandatory = flags.mandatory || flags.watched;
+        let original = method::write_publish(message.publish.exchange, message.publish.routing_key, mandatory);
+        let method = match &edited.place {
+            Some(place) => method::write_publish(&place.exchange, &place.routing_key, mandatory),
+            None => original.clone(),
+        };
+        let header = edited.header.as_deref().unwrap_or(message.header_payload);
+        let whole_body;
+        let body: &[&[u8]] = match &edited.body {
+            Some(body) => {
+                whole_body = [body.as_slice()];
+                &whole_body
+            }
+            None => message.body,
+        };
+        let wait = edited
+            .target
+            .as_ref()
+            .map(|target| Box::new(Wait { target: Rc::clone(target), otherwise: Some(original) }));
+        self.put_publish(now, lane, Frames::Parts { method: &method, header, body }, flags, seq, wait)
+    }
+
+    /// A publish that does not go on: what goes instead, and what the client is told.
+    fn settle_here(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        seq: u64,
+        message: &Whole<'_>,
+        settled: Settled,
+    ) -> Result<(), Refusal> {
+        self.counters.settled_here += 1;
+        match &settled.settle {
+            Settle::Close(code, text) => {
+                self.author_all(now, sid, ch, 0, settled.instead);
+                return Err(Refusal::channel(*code, text.clone(), MethodId::BASIC_PUBLISH));
+            }
+            Settle::Nack => {
+                self.author_all(now, sid, ch, 0, settled.instead);
+                self.settle_seq(sid, ch, seq, false);
+            }
+            Settle::Return(code, text) => {
+                self.author_all(now, sid, ch, 0, settled.instead);
+                self.send_return(sid, ch, *code, text, message);
+                self.settle_seq(sid, ch, seq, true);
+            }
+            Settle::Ack => self.author_all(now, sid, ch, seq, settled.instead),
+        }
+        Ok(())
+    }
+
+    /// Publishes ours; the last one carries the client's number.
+    fn author_all(&mut self, now: Now, sid: SessionId, ch: u16, seq: u64, authored: Vec<Authored>) {
+        let count = authored.len();
+        let mut told = false;
+        for (i, a) in authored.into_iter().enumerate() {
+            let Some(lane) = self.lane_for(now, sid, ch, a.upstream) else { continue };
+            let method = method::write_publish(&a.exchange, &a.routing_key, false);
+            let flags = PublishFlags { mandatory: false, watched: false, returned: false, authored: true };
+            let wait = a.target.map(|target| Box::new(Wait { target, otherwise: None }));
+            let its_seq = if i + 1 == count { seq } else { 0 };
+            self.counters.authored += 1;
+            let body: [&[u8]; 1] = [&a.body];
+            let frames = Frames::Parts { method: &method, header: &a.header, body: &body };
+            told |= self.put_publish(now, lane, frames, flags, its_seq, wait).is_ok() && i + 1 == count;
+        }
+        if !told {
+            self.settle_seq(sid, ch, seq, true);
+        }
+    }
+
+    fn send_return(&mut self, sid: SessionId, ch: u16, code: u16, text: &str, message: &Whole<'_>) {
+        let frame_max = self.sessions.get(sid.0).map_or(0, |s| s.frame_max);
+        let method = method::MethodWriter::new(MethodId::BASIC_RETURN)
+            .short(code)
+            .shortstr(text.as_bytes())
+            .shortstr(message.publish.exchange)
+            .shortstr(message.publish.routing_key)
+            .done();
+        let frames = Frames::Parts { method: &method, header: message.header_payload, body: message.body };
+        if let Some(s) = self.sessions.get_mut(sid.0) {
+            if s.state == State::Running {
+                frames.write(&mut s.out, ch, frame_max);
+            }
+        }
+        self.mark_client(sid);
+    }
+
+    /// A client's number is settled without the broker.
+    pub(super) fn settle_seq(&mut self, sid: SessionId, ch: u16, seq: u64, ack: bool) {
+        if seq == 0 {
+            return;
+        }
+        let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return };
+        let Some(window) = &mut c.confirm else { return };
+        window.settle(seq, ack);
+        if !c.answers_due {
+            c.answers_due = true;
+            self.answers_due.push((sid, ch));
+        }
+    }
+
+    /// There is no pool for the publish: it is refused where the client can see it.
+    fn no_way(&mut self, sid: SessionId, ch: u16, seq: u64) -> Result<(), Refusal> {
+        self.counters.refused += 1;
+        if seq != 0 {
+            self.settle_seq(sid, ch, seq, false);
+            return Ok(());
+        }
+        Err(Refusal::connection(506, "no upstream takes this", MethodId::BASIC_PUBLISH))
+    }
+
+    /// The lane of a client's channel to an upstream; made on first use.
+    pub(super) fn lane_for(&mut self, now: Now, sid: SessionId, ch: u16, upstream: UpstreamId) -> Option<LaneId> {
+        let s = self.sessions.get_mut(sid.0)?;
+        let (own, pool) = (s.upstream, s.pool?);
+        let c = s.channel(ch)?;
+        if let Some(&(_, lane)) = c.lanes.iter().find(|(u, _)| *u == upstream) {
+            return Some(lane);
+        }
+        let pool = if upstream == own {
+            pool
+        } else {
+            let settings = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings))?;
+            let s = self.sessions.get(sid.0)?;
+            let credentials = settings.credentials.clone().or_else(|| s.credentials.clone())?;
+            let vhost = settings.vhost.clone().unwrap_or_else(|| Rc::clone(&s.vhost));
+            self.pool_for(now, upstream, &vhost, &credentials)
+        };
+        let lane = LaneId(self.lanes.insert(Lane::new(sid, ch, upstream, pool, now.ms)));
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            p.lanes += 1;
+        }
+        let c = self.sessions.get_mut(sid.0)?.channel(ch)?;
+        c.lanes.push((upstream, lane));
+        Some(lane)
+    }
+
+    /// A publish enters its lane, or is refused because the window is full.
+    fn put_publish(
+        &mut self,
+        now: Now,
+        lid: LaneId,
+        frames: Frames<'_>,
+        flags: PublishFlags,
+        seq: u64,
+        wait: Option<Box<Wait>>,
+    ) -> Result<(), Refusal> {
+        let Some(lane) = self.lanes.get(lid.0) else { return Ok(()) };
+        let (sid, ch) = (lane.session, lane.channel);
+        let full = self.upstreams.get(lane.upstream.0).is_some_and(|u| {
+            u.unsettled >= u.settings.window_messages
+                || u.unsettled_bytes.saturating_add(u64_of(frames.len(0))) > u.settings.window_bytes
+        });
+        if full {
+            self.counters.limit_window += 1;
+            self.counters.refused += 1;
+            if seq != 0 {
+                if let Some(sid) = sid {
+                    self.settle_seq(sid, ch, seq, false);
+                }
+                return Ok(());
+            }
+            return Err(Refusal::connection(506, "the upstream takes no more and the window is full", MethodId::BASIC_PUBLISH));
+        }
+        self.counters.accepted += 1;
+        self.put(now, lid, frames, Kind::Publish(flags), seq, wait);
+        Ok(())
+    }
+
+    /// A method whose reply the lane waits for.
+    pub(super) fn relay(&mut self, now: Now, sid: SessionId, ch: u16, id: MethodId, payload: &[u8]) {
+        let own = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
+        let Some(lane) = self.lane_for(now, sid, ch, own) else { return };
+        let (payload, nowait) = super::methods::without_nowait(id, payload);
+        let mut frame = Vec::with_capacity(payload.len() + FRAME_OVERHEAD);
+        write_frame(&mut frame, FrameKind::Method, ChannelId(ch), &payload);
+        if super::methods::has_reply(id) {
+            self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: !nowait }, 0, None);
+        } else if let Some((lid, up)) = self.lanes.get(lane.0).and_then(|l| l.lease) {
+            self.link_push(lid, up, &payload);
+        }
+    }
+
+    /// An item enters its lane: straight into the link's out-stream where nothing is before it, else it waits in order.
+    fn put(&mut self, now: Now, lane_id: LaneId, frames: Frames<'_>, kind: Kind, seq: u64, wait: Option<Box<Wait>>) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        lane.busy_ms = now.ms;
+        let straight = !lane.waiting() && !lane.careful && wait.is_none();
+        let link = lane.lease.filter(|_| straight).and_then(|(l, up)| self.links.get_mut(l.0).map(|link| (l, up, link)));
+        let item = match link {
+            Some((lid, up, link)) => {
+                let frame_max = link.tune.frame_max;
+                let spot = frames.keep(&mut link.out, &mut self.spares, up, frame_max);
+                let tag = link.channel(up).map_or(0, |c| {
+                    if matches!(kind, Kind::Publish(_)) {
+                        c.next_tag += 1;
+                    }
+                    c.next_tag - 1
+                });
+                lane.sent += 1;
+                if !link.dirty {
+                    link.dirty = true;
+                    self.dirty_links.push(lid);
+                }
+                Item { store: Store::Stream(spot), kind, settled: false, tag, seq, len: spot.len(), at_ms: now.ms, wait: None }
+            }
+            None => {
+                let mut own = Vec::with_capacity(frames.len(0));
+                frames.write(&mut own, 0, 0);
+                let len = u32_clamped(own.len());
+                Item { store: Store::Own(own.into()), kind, settled: false, tag: UNSENT, seq, len, at_ms: now.ms, wait }
+            }
+        };
+        let (bytes, waits) = (u64::from(item.len), item.tag == UNSENT);
+        lane.items.push_back(item);
+        let (session, upstream) = (lane.session, lane.upstream);
+        if let Some(u) = self.upstreams.get_mut(upstream.0) {
+            u.unsettled += 1;
+            u.unsettled_bytes += bytes;
+        }
+        if let Some(s) = session.and_then(|s| self.sessions.get_mut(s.0)) {
+            s.unsettled += 1;
+        }
+        if waits {
+            self.seek(now, lane_id);
+        }
+    }
+
+    /// Frames of a client's own channel, re-split where its link takes smaller ones.
+    fn push_own(&mut self, lid: crate::session::LinkId, ch: u16, frames: &[u8]) {
+        let Some(link) = self.links.get(lid.0) else { return };
+        let frame_max = link.tune.frame_max;
+        let mut out = Vec::with_capacity(frames.len());
+        renumber(&mut out, frames, ch, frame_max);
+        self.link_push_raw(lid, &out);
+    }
+}
+
+/// The header's payload, the number of body pieces and the octets of the whole message, when all of it is in the buffer, in order,
+/// and in few enough pieces.
+fn look_ahead<'a>(
+    method: Frame<'_>,
+    rest: &'a [u8],
+    frame_max: u32,
+    message_bytes: u64,
+    body: &mut [&'a [u8]; 8],
+) -> Option<(&'a [u8], usize, usize)> {
+    let mut at = method.wire_len();
+    let header = parse_frame(rest.get(at..)?, frame_max).ok()??;
+    if header.kind != FrameKind::Header || header.channel != method.channel {
+        return None;
+    }
+    let size = u64::from_be_bytes(*header.payload.get(4..12)?.first_chunk::<8>()?);
+    if header.payload.first_chunk::<2>() != Some(&[0, 60]) || size > message_bytes {
+        return None;
+    }
+    at += header.wire_len();
+    let (mut seen, mut parts) = (0, 0);
+    while seen < size {
+        let part = parse_frame(rest.get(at..)?, frame_max).ok()??;
+        if part.kind != FrameKind::Body || part.channel != method.channel {
+            return None;
+        }
+        seen += u64_of(part.payload.len());
+        *body.get_mut(parts)? = part.payload;
+        parts += 1;
+        at += part.wire_len();
+    }
+    (seen == size).then_some((header.payload, parts, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_get_another_channel_number_and_bodies_are_split_where_the_link_takes_less() {
+        let mut frames = Vec::new();
+        write_frame(&mut frames, FrameKind::Method, ChannelId(1), b"method");
+        write_frame(&mut frames, FrameKind::Body, ChannelId(1), &[5; 10_000]);
+        for frame_max in [0, 131_072, 4096] {
+            let mut out = Vec::new();
+            renumber(&mut out, &frames, 513, frame_max);
+            let (mut rest, mut body, mut count) = (out.as_slice(), 0, 0);
+            while let Some(frame) = parse_frame(rest, frame_max).unwrap() {
+                assert_eq!(frame.channel, ChannelId(513));
+                if frame.kind == FrameKind::Body {
+                    body += frame.payload.len();
+                }
+                count += 1;
+                rest = &rest[frame.wire_len()..];
+            }
+            assert_eq!((body, rest.len()), (10_000, 0));
+            assert_eq!(count, if frame_max == 4096 { 4 } else { 2 });
+            assert!(out.len() <= Frames::Raw(&frames).len(frame_max));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The end of items: confirms, nacks, replies, returns, and the answers that clients get for them (SPEC D2).
+
+use super::Hub;
+use crate::session::client::State;
+use crate::session::lane::{Item, Kind, Store};
+use crate::session::{LaneId, LinkId, Now, SessionId};
+use crate::wire::frame::{ChannelId, FrameKind, write_frame};
+use crate::wire::method::{MethodId, MethodWriter};
+
+impl Hub {
+    /// basic.ack or basic.nack from an upstream.
+    pub(super) fn confirmed(&mut self, now: Now, lid: LinkId, up: u16, tag: u64, multiple: bool, ack: bool) {
+        let Some(lane_id) = self.lane_on(lid, up) else { return };
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        if multiple {
+            // 0: everything so far.
+            let upto = if tag == 0 { u64::MAX - 1 } else { tag };
+            let count = lane.items.iter().take(lane.sent).take_while(|i| i.tag <= upto).count();
+            for index in 0..count {
+                let is_publish = self
+                    .lanes
+                    .get(lane_id.0)
+                    .and_then(|l| l.items.get(index))
+                    .is_some_and(|i| !i.settled && matches!(i.kind, Kind::Publish(_)));
+                if is_publish {
+                    self.settle_publish(now, lane_id, index, ack);
+                }
+            }
+        } else if let Some(index) = lane.tagged(tag) {
+            self.settle_publish(now, lane_id, index, ack);
+        }
+        self.sweep(now, lane_id);
+    }
+
+    /// The lane on a channel of a pooled link.
+    pub(super) fn lane_on(&mut self, lid: LinkId, up: u16) -> Option<LaneId> {
+        match self.links.get_mut(lid.0)?.channel(up)?.used {
+            crate::session::upstream::ChannelUse::Lane(lane) => Some(lane),
+            _ => None,
+        }
+    }
+
+    /// One publish is settled by its broker.
+    fn settle_publish(&mut self, now: Now, lane_id: LaneId, index: usize, ack: bool) {
+        let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { return };
+        if item.settled {
+            return;
+        }
+        let Kind::Publish(flags) = item.kind else { return };
+        let (seq, at_ms) = (item.seq, item.at_ms);
+        if ack {
+            self.counters.confirmed += 1;
+            self.counters.confirm_count += 1;
+            self.counters.confirm_wait_ms += now.ms.saturating_sub(at_ms);
+        } else {
+            self.counters.nacked += 1;
+            let told = self.lanes.get(lane_id.0).is_some_and(|l| l.session.is_some()) && seq != 0;
+            if !told && !flags.authored {
+                // Nobody would hear of it: it is tried again (SPEC D4: nothing accepted is dropped).
+                self.try_again(now, lane_id, index);
+                return;
+            }
+        }
+        self.settle_item(lane_id, index, ack);
+    }
+
+    /// The broker did not take a publish whose client cannot be told: it goes to the end of its lane, after a pause.
+    fn try_again(&mut self, now: Now, lane_id: LaneId, index: usize) {
+        let Some(bytes) = self.item_bytes(lane_id, index) else { return };
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        let Some(item) = lane.items.get_mut(index) else { return };
+        let kind = match item.kind {
+            Kind::Publish(flags) => Kind::Publish(flags),
+            Kind::Method { id, tell } => Kind::Method { id, tell },
+        };
+        let (seq, len, at_ms) = (item.seq, item.len, item.at_ms);
+        let again = Item {
+            store: Store::Own(bytes.into()),
+            kind,
+            settled: false,
+            tag: crate::session::lane::UNSENT,
+            seq,
+            len,
+            at_ms,
+            wait: None,
+        };
+        // The copy takes over the count: the old item goes without being settled in anybody's eyes.
+        item.settled = true;
+        item.seq = 0;
+        let old = std::mem::replace(&mut item.store, Store::Own(Box::default()));
+        lane.items.push_back(again);
+        lane.not_before_ms = lane.not_before_ms.max(now.ms + 1000);
+        let lease = lane.lease;
+        if let (Store::Stream(spot), Some((lid, _))) = (old, lease) {
+            if let Some(link) = self.links.get_mut(lid.0) {
+                link.out.release(&mut self.spares, spot);
+            }
+        }
+        self.counters.retries += 1;
+    }
+
+    /// The frames of an item, wherever they are.
+    pub(super) fn item_bytes(&self, lane_id: LaneId, index: usize) -> Option<Vec<u8>> {
+        let lane = self.lanes.get(lane_id.0)?;
+        match &lane.items.get(index)?.store {
+            Store::Own(bytes) => Some(bytes.to_vec()),
+            Store::Stream(spot) => Some(self.links.get(lane.lease?.0.0)?.out.bytes_at(*spot).to_vec()),
+        }
+    }
+
+    /// An item is done with: counted off, its bytes released, its client's number settled. `sweep` takes it off the lane.
+    pub(super) fn settle_item(&mut self, lane_id: LaneId, index: usize, ack: bool) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        let (session, channel, upstream, lease) = (lane.session, lane.channel, lane.upstream, lane.lease);
+        let Some(item) = lane.items.get_mut(index) else { return };
+        if item.settled {
+            return;
+        }
+        item.settled = true;
+        let (seq, len) = (item.seq, item.len);
+        let store = std::mem::replace(&mut item.store, Store::Own(Box::default()));
+        if let (Store::Stream(spot), Some((lid, _))) = (store, lease) {
+            if let Some(link) = self.links.get_mut(lid.0) {
+                link.out.release(&mut self.spares, spot);
+            }
+        }
+        if let Some(u) = self.upstreams.get_mut(upstream.0) {
+            u.unsettled = u.unsettled.saturating_sub(1);
+            u.unsettled_bytes = u.unsettled_bytes.saturating_sub(u64::from(len));
+            if session.is_none() {
+                u.orphaned = u.orphaned.saturating_sub(1);
+            }
+        }
+        if let Some(sid) = session {
+            if let Some(s) = self.sessions.get_mut(sid.0) {
+                s.unsettled = s.unsettled.saturating_sub(1);
+            }
+            self.settle_seq(sid, channel, seq, ack);
+        }
+    }
+
+    /// Takes settled items off the front; an orphan that is empty is gone. What waited for room goes on.
+    pub(super) fn sweep(&mut self, now: Now, lane_id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        while lane.items.front().is_some_and(|i| i.settled) {
+            lane.items.pop_front();
+            lane.sent = lane.sent.saturating_sub(1);
+        }
+        lane.busy_ms = now.ms;
+        if lane.items.is_empty() {
+            lane.careful = false;
+            if lane.items.capacity() > 1024 {
+                lane.items.shrink_to(64);
+            }
+            if lane.session.is_none() {
+                self.end_lane(now, lane_id);
+            }
+        } else if lane.waiting() {
+            self.seek(now, lane_id);
+        }
+    }
+
+    /// A reply of an upstream to a method of a lane.
+    pub(super) fn replied(&mut self, now: Now, lid: LinkId, up: u16, id: MethodId, payload: &[u8]) {
+        let Some(lane_id) = self.lane_on(lid, up) else { return };
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        let asked = lane.items.iter().take(lane.sent).position(|i| !i.settled && matches!(i.kind, Kind::Method { .. }));
+        let Some(index) = asked else { return };
+        let tell = matches!(lane.items.get(index).map(|i| &i.kind), Some(Kind::Method { tell: true, .. }));
+        let (session, channel) = (lane.session, lane.channel);
+        if let Some(sid) = session {
+            self.note_reply(sid, channel, id, payload);
+            if tell {
+                self.send_answers(now);
+                self.client_push(sid, channel, payload);
+            }
+        }
+        self.settle_item(lane_id, index, true);
+        self.sweep(now, lane_id);
+    }
+
+    /// What a reply teaches us about the client's channel.
+    pub(super) fn note_reply(&mut self, sid: SessionId, ch: u16, id: MethodId, payload: &[u8]) {
+        if id == MethodId::QUEUE_DECLARE_OK {
+            let name = crate::wire::method::split(payload).ok().and_then(|(_, mut r)| r.shortstr().ok());
+            if let (Some(name), Some(c)) = (name, self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch))) {
+                c.last_queue = name.into();
+            }
+        }
+    }
+
+    /// A whole basic.return from an upstream: it belongs to the first mandatory publish on the lease that went to that place.
+    pub(super) fn returned(&mut self, lid: LinkId, up: u16, frames: &[u8], exchange: &[u8], routing_key: &[u8]) {
+        let Some(lane_id) = self.lane_on(lid, up) else { return };
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        let found = lane.items.iter().take(lane.sent).enumerate().find_map(|(index, item)| match item.kind {
+            Kind::Publish(f) if !item.settled && (f.mandatory || f.watched) && !f.returned => {
+                let Store::Stream(spot) = item.store else { return None };
+                let bytes = self.links.get(lid.0)?.out.bytes_at(spot);
+                let payload = crate::wire::frame::parse_frame(bytes, 0).ok()??.payload;
+                let (_, args) = crate::wire::method::split(payload).ok()?;
+                let publish = crate::wire::method::publish(args).ok()?;
+                (publish.exchange == exchange && publish.routing_key == routing_key).then_some((index, f))
+            }
+            _ => None,
+        });
+        let Some((index, mut flags)) = found else { return };
+        let (session, channel) = (lane.session, lane.channel);
+        flags.returned = true;
+        if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
+            item.kind = Kind::Publish(flags);
+        }
+        if !flags.mandatory {
+            self.counters.returned_watched += 1;
+            return;
+        }
+        self.counters.returned += 1;
+        let Some(sid) = session else { return };
+        let Some(s) = self.sessions.get_mut(sid.0) else { return };
+        if s.state == State::Running {
+            let frame_max = s.frame_max;
+            relay_frames(&mut s.out, frames, channel, frame_max);
+        }
+        self.mark_client(sid);
+    }
+
+    /// Acks and nacks that are due to clients, runs as one `multiple`.
+    pub(super) fn send_answers(&mut self, now: Now) {
+        let _ = now;
+        while let Some((sid, ch)) = self.answers_due.pop() {
+            let Some(s) = self.sessions.get_mut(sid.0) else { continue };
+            let running = s.state == State::Running;
+            let mut out = std::mem::take(&mut s.out);
+            if let Some(c) = s.channel(ch) {
+                c.answers_due = false;
+                if let (Some(window), true) = (&mut c.confirm, running) {
+                    window.answers(|a| {
+                        let writer = if a.ack {
+                            MethodWriter::new(MethodId::BASIC_ACK).longlong(a.tag).octet(u8::from(a.multiple))
+                        } else {
+                            MethodWriter::new(MethodId::BASIC_NACK).longlong(a.tag).octet(u8::from(a.multiple))
+                        };
+                        write_frame(&mut out, FrameKind::Method, ChannelId(ch), &writer.done());
+                    });
+                }
+            }
+            if let Some(s) = self.sessions.get_mut(sid.0) {
+                s.out = out;
+            }
+            self.mark_client(sid);
+        }
+    }
+}
+
+/// Frames of an upstream to a client, with its channel number; bodies split where it takes less (SPEC L6).
+pub(super) fn relay_frames(out: &mut Vec<u8>, mut frames: &[u8], channel: u16, frame_max: u32) {
+    while let Ok(Some(frame)) = crate::wire::frame::parse_frame(frames, 0) {
+        match frame.kind {
+            FrameKind::Body => crate::wire::frame::write_body(out, ChannelId(channel), frame.payload, frame_max),
+            kind => write_frame(out, kind, ChannelId(channel), frame.payload),
+        }
+        frames = frames.get(frame.wire_len()..).unwrap_or(&[]);
+    }
+}

@@ -1,0 +1,221 @@
+//! Time: heartbeats both ways on our own clocks, deadlines, barriers, leases that go back, links that retire (SPEC L3, L5).
+
+use super::{Action, Hub};
+use crate::session::client::{Gate, Pin, State};
+use crate::session::judge::Judge;
+use crate::session::upstream::{ChannelUse, LinkState, LinkUse};
+use crate::session::{LaneId, LinkId, Now, PoolId, SessionId};
+use crate::wire::frame::HEARTBEAT;
+use crate::wire::method::{MethodId, MethodWriter};
+
+impl Hub {
+    /// To be called about ten times a second.
+    pub fn tick(&mut self, now: Now, judge: &mut dyn Judge) {
+        let _ = &judge;
+        self.tick_sessions(now);
+        self.tick_links(now);
+        self.tick_lanes(now);
+        self.tick_pools(now);
+        self.probe_again(now);
+        self.open_barriers(now);
+        self.send_answers(now);
+    }
+
+    fn tick_sessions(&mut self, now: Now) {
+        let mut over = Vec::new();
+        let mut beats = Vec::new();
+        for (id, s) in &mut self.sessions {
+            if s.state == State::Done {
+                continue;
+            }
+            if now.ms >= s.deadline_ms {
+                over.push((SessionId(id), s.state));
+                continue;
+            }
+            let interval = u64::from(s.heartbeat_s) * 1000;
+            if interval == 0 || s.state != State::Running {
+                continue;
+            }
+            // While we do not look at what it sends, its silence says nothing.
+            if s.gate != Gate::Open || s.paused {
+                s.rx_ms = now.ms;
+            }
+            if now.ms.saturating_sub(s.rx_ms) > 2 * interval {
+                over.push((SessionId(id), s.state));
+            } else if now.ms.saturating_sub(s.tx_ms) >= interval / 2 {
+                s.tx_ms = now.ms;
+                s.out.extend_from_slice(&HEARTBEAT);
+                beats.push(SessionId(id));
+            }
+        }
+        for sid in beats {
+            self.mark_client(sid);
+        }
+        for (sid, state) in over {
+            match state {
+                State::Running => {
+                    self.counters.heartbeats_missed += 1;
+                    self.unpin(now, sid);
+                    self.finish(sid);
+                }
+                State::Verifying | State::Opening | State::Probing => {
+                    self.counters.limit_handshake += 1;
+                    self.drop_verify(sid);
+                    self.login_unreachable(now, sid, "the login took too long");
+                }
+                _ => {
+                    self.counters.limit_handshake += u64::from(state != State::Closing);
+                    self.drop_verify(sid);
+                    self.finish(sid);
+                }
+            }
+        }
+    }
+
+    fn tick_links(&mut self, now: Now) {
+        let mut dead = Vec::new();
+        let mut beats = Vec::new();
+        let mut retired = Vec::new();
+        for (id, link) in &self.links {
+            let lid = LinkId(id);
+            match link.state {
+                LinkState::Dead | LinkState::Dialing => {}
+                LinkState::Closing if now.ms >= link.deadline_ms => retired.push(lid),
+                LinkState::Up => {
+                    let interval = u64::from(link.tune.heartbeat) * 1000;
+                    let silent_ms = now.ms.saturating_sub(link.rx_ms);
+                    let busy = link.out.unwritten() > 0;
+                    let confirm_ms = self.upstreams.get(link.upstream.0).map_or(u64::MAX, |u| u.settings.confirm_timeout_ms);
+                    if interval > 0 && silent_ms > 2 * interval {
+                        dead.push((lid, "missed heartbeats"));
+                    } else if interval == 0 && busy && silent_ms > confirm_ms && !link.blocked {
+                        dead.push((lid, "silent for longer than the confirm timeout"));
+                    } else if interval > 0 && now.ms.saturating_sub(link.tx_ms) >= interval / 2 {
+                        beats.push(lid);
+                    }
+                    let retire = now.ms >= link.retire_at_ms && link.leased == 0;
+                    if retire && matches!(link.used, LinkUse::Pooled(_)) {
+                        retired.push(lid);
+                    }
+                }
+                LinkState::Closing => {}
+                LinkState::Start | LinkState::Tune | LinkState::Vhost | LinkState::OpenOk => {
+                    let waits_for_client = link.state == LinkState::Vhost;
+                    if now.ms >= link.deadline_ms && !waits_for_client {
+                        dead.push((lid, "no answer within the connect timeout"));
+                    }
+                }
+            }
+        }
+        for lid in beats {
+            // What a client leaves lying in its own link's socket is no silence of the upstream.
+            let paused = !self.link_wants_reads(lid);
+            if let Some(link) = self.links.get_mut(lid.0) {
+                link.tx_ms = now.ms;
+                if paused {
+                    link.rx_ms = now.ms;
+                }
+            }
+            self.link_push_raw(lid, &HEARTBEAT);
+        }
+        for (lid, why) in dead {
+            if self.link_wants_reads(lid) {
+                self.link_failed(now, lid, why);
+            } else if let Some(link) = self.links.get_mut(lid.0) {
+                link.rx_ms = now.ms;
+            }
+        }
+        for lid in retired {
+            self.retire(now, lid);
+        }
+    }
+
+    /// A pooled link that nobody needs says goodbye.
+    fn retire(&mut self, now: Now, lid: LinkId) {
+        let Some(link) = self.links.get_mut(lid.0) else { return };
+        if link.state == LinkState::Closing {
+            self.abandon_link(lid);
+            return;
+        }
+        let LinkUse::Pooled(pool) = link.used else { return };
+        link.state = LinkState::Closing;
+        link.used = LinkUse::Dead;
+        link.deadline_ms = now.ms + 1000;
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            p.links.retain(|&l| l != lid);
+        }
+        self.link_push(
+            lid,
+            0,
+            &MethodWriter::new(MethodId::CONNECTION_CLOSE).short(200).shortstr(b"idle").long(0).done(),
+        );
+    }
+
+    fn tick_lanes(&mut self, now: Now) {
+        let mut idle = Vec::new();
+        let mut due = Vec::new();
+        for (id, lane) in &self.lanes {
+            let lane_id = LaneId(id);
+            if lane.items.is_empty() {
+                let limit = self.upstreams.get(lane.upstream.0).map_or(5000, |u| u.settings.lease_idle_ms);
+                if lane.lease.is_some() && now.ms.saturating_sub(lane.busy_ms) >= limit {
+                    idle.push(lane_id);
+                }
+            } else if lane.waiting() {
+                due.push(lane_id);
+            }
+        }
+        for lane_id in idle {
+            self.give_back(now, lane_id);
+        }
+        for lane_id in due {
+            self.seek(now, lane_id);
+        }
+    }
+
+    fn tick_pools(&mut self, now: Now) {
+        let ids: Vec<usize> = self.pools.iter().map(|(i, _)| i).collect();
+        for id in ids {
+            let pool = PoolId(id);
+            self.serve(now, pool);
+            let Some(p) = self.pools.get(id) else { continue };
+            let idle_ms = self.upstreams.get(p.upstream.0).map_or(60_000, |u| u.settings.link_idle_ms);
+            if p.lanes > 0 || now.ms.saturating_sub(p.idle_since_ms) < idle_ms {
+                continue;
+            }
+            let (links, users) = (p.links.clone(), p.users);
+            for lid in links {
+                let idle = self.links.get(lid.0).is_some_and(|l| {
+                    l.state == LinkState::Up && l.leased == 0 && !l.channels.iter().any(|c| matches!(c.used, ChannelUse::Lane(_)))
+                });
+                if idle {
+                    self.retire(now, lid);
+                }
+            }
+            if users == 0 && self.pools.get(id).is_some_and(|p| p.links.is_empty()) {
+                self.forget_pool(pool);
+            }
+        }
+    }
+
+    /// Barriers whose wait is over.
+    pub(super) fn open_barriers(&mut self, now: Now) {
+        if self.barriers.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.barriers);
+        for sid in waiting {
+            let Some(s) = self.sessions.get_mut(sid.0) else { continue };
+            let Gate::Barrier { until_ms, orphans } = s.gate else { continue };
+            let ghosts = orphans && self.upstreams.get(s.upstream.0).is_some_and(|u| u.orphaned > 0);
+            if (s.unsettled > 0 || ghosts) && now.ms < until_ms {
+                self.barriers.push(sid);
+                continue;
+            }
+            s.gate = Gate::Open;
+            s.passed = true;
+            debug_assert!(!matches!(s.pin, Pin::Dialing(_)), "a barrier stands behind the pin");
+            self.actions.push_back(Action::Resume(sid));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A lane: the ordered road of one client channel to one upstream, and what is on it.
+//!
+//! ```text
+//!          settled ◀── sent on the lease ──▶│◀── waiting (for a lease, a target, a link) ──
+//! items:   [x] [ ] [x] [ ] [ ] [ ]          │ [ ] [ ] [ ]
+//! ```
+//! Items leave at the front once settled; those sent are sent again, in order, when their lease is lost (SPEC D3, D8).
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::{LinkId, PoolId, SessionId, Spot, Target, UpstreamId};
+use crate::wire::method::MethodId;
+
+/// Where an item's frames are.
+#[derive(Debug)]
+pub(super) enum Store {
+    /// In the out-stream of the lease's link.
+    Stream(Spot),
+    /// On its own: it waits.
+    Own(Box<[u8]>),
+}
+
+/// Who hears what of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PublishFlags {
+    /// The client asked for mandatory.
+    pub(super) mandatory: bool,
+    /// We asked for mandatory.
+    pub(super) watched: bool,
+    /// A return has come for it.
+    pub(super) returned: bool,
+    /// Written by us, not by the client.
+    pub(super) authored: bool,
+}
+
+/// What an item is, besides bytes.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// method, header, body: settled by a confirm.
+    Publish(PublishFlags),
+    /// A method, settled by its reply; `tell`: the client waits for that reply.
+    Method { id: MethodId, tell: bool },
+}
+
+/// One thing on a lane.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) store: Store,
+    pub(super) kind: Kind,
+    pub(super) settled: bool,
+    /// Delivery tag on the current lease, `UNSENT` while it waits.
+    pub(super) tag: u64,
+    /// The client's number, 0 where it does not use confirms.
+    pub(super) seq: u64,
+    /// Octets of its frames.
+    pub(super) len: u32,
+    /// When it was accepted, in milliseconds.
+    pub(super) at_ms: u64,
+    /// What must be there before it is sent, and how it goes where that cannot be.
+    pub(super) wait: Option<Box<Wait>>,
+}
+
+/// An item's target, and its way out.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) target: Rc<Target>,
+    /// The publish method's payload for where it was going before the policy spoke; `None`: it is left out.
+    pub(super) otherwise: Option<Vec<u8>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The client, while it lives.
+    pub(super) session: Option<SessionId>,
+    pub(super) channel: u16,
+    pub(super) upstream: UpstreamId,
+    pub(super) pool: PoolId,
+    /// Upstream channel, while leased.
+    pub(super) lease: Option<(LinkId, u16)>,
+    /// In its pool's queue for a lease.
+    pub(super) queued: bool,
+    pub(super) items: VecDeque<Item>,
+    /// How many items from the front are on the lease.
+    pub(super) sent: usize,
+    /// When something last happened here.
+    pub(super) busy_ms: u64,
+    /// Nothing is sent before this: a refused target or a nack is being waited out.
+    pub(super) not_before_ms: u64,
+    /// Send one at a time: a publish in here closes channels, and we are finding out which.
+    pub(super) careful: bool,
+}
+
+impl Lane {
+    pub(super) fn new(session: SessionId, channel: u16, upstream: UpstreamId, pool: PoolId, now_ms: u64) -> Self {
+        Self {
+            session: Some(session),
+            channel,
+            upstream,
+            pool,
+            lease: None,
+            queued: false,
+            items: VecDeque::new(),
+            sent: 0,
+            busy_ms: now_ms,
+            not_before_ms: 0,
+            careful: false,
+        }
+    }
+
+    /// Whether anything waits to be sent.
+    pub(super) fn waiting(&self) -> bool {
+        self.sent < self.items.len()
+    }
+
+    /// The publish with this delivery tag on the lease. Tags ascend along the items: a method carries the tag of the publish before
+    /// it, what is not sent carries `UNSENT`.
+    pub(super) fn tagged(&self, tag: u64) -> Option<usize> {
+        let index = self.items.partition_point(|i| i.tag < tag);
+        let item = self.items.get(index)?;
+        (item.tag == tag && matches!(item.kind, Kind::Publish(_))).then_some(index)
+    }
+}
+
+/// The tag of what is not sent.
+pub(super) const UNSENT: u64 = u64::MAX;

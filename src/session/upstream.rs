@@ -1,0 +1,239 @@
+//! Upstreams as the Hub sees them: what is known of each, its pools, its links and their channels.
+//!
+//! ```text
+//! Link:  Dialing ─▶ Start ─▶ Tune ─▶ (Vhost) ─▶ OpenOk ─▶ Up ─▶ Closing ─▶ gone
+//!                    a probe ends at Start; `Vhost`: logged in, waiting for the client to name its vhost
+//! ```
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::stream::OutStream;
+use super::{Credentials, LaneId, PoolId, SessionId, Target, UpstreamId, UpstreamSettings};
+use crate::wire::method::Tune;
+
+/// What an upstream told of itself at its last login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Its server properties: a table's bytes.
+    pub(super) server_properties: Rc<[u8]>,
+    pub(super) mechanisms: Rc<[u8]>,
+    pub(super) locales: Rc<[u8]>,
+    /// What it offered in tune; `None` until somebody has logged in.
+    pub(super) tune: Option<Tune>,
+}
+
+/// How an upstream is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamState {
+    /// Nothing tried yet.
+    Unknown,
+    /// The last dial worked, or links are up.
+    Up,
+    /// The last dial failed.
+    Down,
+}
+
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) settings: Rc<UpstreamSettings>,
+    pub(super) facts: Option<Facts>,
+    pub(super) state: UpstreamState,
+    pub(super) last_error: Option<Rc<str>>,
+    /// Which url is tried next.
+    pub(super) next_url: usize,
+    /// Unsettled publishes and methods, and their octets, over all lanes.
+    pub(super) unsettled: u64,
+    pub(super) unsettled_bytes: u64,
+    /// Of them, those whose client is gone.
+    pub(super) orphaned: u64,
+    pub(super) probing: bool,
+    pub(super) probe_at_ms: u64,
+    pub(super) probe_attempt: u32,
+}
+
+impl Upstream {
+    pub(super) fn new(settings: Rc<UpstreamSettings>) -> Self {
+        Self {
+            settings,
+            facts: None,
+            state: UpstreamState::Unknown,
+            last_error: None,
+            next_url: 0,
+            unsettled: 0,
+            unsettled_bytes: 0,
+            orphaned: 0,
+            probing: false,
+            probe_at_ms: 0,
+            probe_attempt: 0,
+        }
+    }
+}
+
+/// What is known of a target on a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TargetState {
+    /// Being declared on the pool's own channel.
+    Asked,
+    /// There.
+    Ready,
+    /// Refused at this time: asked again later.
+    Missing(u64),
+}
+
+/// The links of one (upstream, vhost, identity).
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) upstream: UpstreamId,
+    pub(super) vhost: Rc<[u8]>,
+    pub(super) credentials: Credentials,
+    pub(super) links: Vec<super::LinkId>,
+    /// Lanes waiting for a lease, first come first served.
+    pub(super) waiting: VecDeque<LaneId>,
+    /// Sessions logged in with it, and lanes on it.
+    pub(super) users: usize,
+    pub(super) lanes: usize,
+    pub(super) attempt: u32,
+    pub(super) dial_at_ms: u64,
+    pub(super) targets: FxHashMap<Rc<Target>, TargetState>,
+    /// Lanes that wait for a target.
+    pub(super) target_waiters: FxHashSet<LaneId>,
+    pub(super) idle_since_ms: u64,
+}
+
+/// What an upstream channel is for.
+#[derive(Debug)]
+pub(super) enum ChannelUse {
+    /// In confirm mode, nobody's.
+    Free,
+    /// Leased.
+    Lane(LaneId),
+    /// The pool's own: declares targets, one after the other.
+    Control(VecDeque<ControlStep>),
+    /// We have sent channel.close, or the lane ended badly.
+    Closing,
+}
+
+/// One method on the control channel that waits for its reply.
+#[derive(Debug)]
+pub(super) struct ControlStep {
+    pub(super) target: Rc<Target>,
+    /// Which of the target's methods.
+    pub(super) index: usize,
+}
+
+/// A content that is coming from the upstream on a shared link: a basic.return.
+#[derive(Debug)]
+pub(super) struct Returning {
+    /// All frames so far, as they came.
+    pub(super) frames: Vec<u8>,
+    pub(super) exchange: Vec<u8>,
+    pub(super) routing_key: Vec<u8>,
+    /// Body octets still to come; `None` before the header.
+    pub(super) left: Option<u64>,
+}
+
+/// One channel of a pooled link.
+#[derive(Debug)]
+pub(super) struct UpChannel {
+    pub(super) used: ChannelUse,
+    /// The tag that the broker will give the next publish.
+    pub(super) next_tag: u64,
+    pub(super) returning: Option<Box<Returning>>,
+    pub(super) free_since_ms: u64,
+}
+
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkUse {
+    /// Reads connection.start, then hangs up.
+    Probe,
+    /// Tries a client's credentials; becomes pooled.
+    Verify(SessionId),
+    /// Shared.
+    Pooled(PoolId),
+    /// One client's own.
+    Pinned(SessionId),
+    /// Nobody's any more: waits for `link_gone`.
+    Dead,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LinkState {
+    Dialing,
+    Start,
+    Tune,
+    Vhost,
+    OpenOk,
+    Up,
+    Closing,
+    Dead,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) upstream: UpstreamId,
+    pub(super) used: LinkUse,
+    pub(super) state: LinkState,
+    pub(super) url: usize,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) vhost: Rc<[u8]>,
+    /// The client's properties, on a pinned link; ours on others.
+    pub(super) properties: Rc<[u8]>,
+    pub(super) out: OutStream,
+    /// Pooled: index = channel number − 1. Pinned links keep no channels here.
+    pub(super) channels: Vec<UpChannel>,
+    /// Free and clean leases, by number.
+    pub(super) free: Vec<u16>,
+    pub(super) control: Option<u16>,
+    pub(super) leased: usize,
+    pub(super) tune: Tune,
+    pub(super) rx_ms: u64,
+    pub(super) tx_ms: u64,
+    pub(super) since_ms: u64,
+    /// For its state: dialed, answered, closed by then.
+    pub(super) deadline_ms: u64,
+    pub(super) retire_at_ms: u64,
+    pub(super) blocked: bool,
+    /// net has been told that there is something to write.
+    pub(super) dirty: bool,
+    /// channel.open-oks on a pinned link that the client must not see.
+    pub(super) swallow_open_ok: FxHashSet<u16>,
+    /// Channels of a pinned link that we have closed: what still comes for them is dropped, up to close-ok.
+    pub(super) swallow_close_ok: FxHashSet<u16>,
+}
+
+impl Link {
+    pub(super) fn new(upstream: UpstreamId, used: LinkUse, properties: Rc<[u8]>, now_ms: u64, deadline_ms: u64) -> Self {
+        Self {
+            upstream,
+            used,
+            state: LinkState::Dialing,
+            url: 0,
+            credentials: None,
+            vhost: Rc::from(&[][..]),
+            properties,
+            out: OutStream::default(),
+            channels: Vec::new(),
+            free: Vec::new(),
+            control: None,
+            leased: 0,
+            tune: Tune { channel_max: 0, frame_max: 4096, heartbeat: 0 },
+            rx_ms: now_ms,
+            tx_ms: now_ms,
+            since_ms: now_ms,
+            deadline_ms,
+            retire_at_ms: u64::MAX,
+            blocked: false,
+            dirty: false,
+            swallow_open_ok: FxHashSet::default(),
+            swallow_close_ok: FxHashSet::default(),
+        }
+    }
+
+    pub(super) fn channel(&mut self, number: u16) -> Option<&mut UpChannel> {
+        self.channels.get_mut(usize::from(number).checked_sub(1)?)
+    }
+}
