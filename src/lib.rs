@@ -6,3 +6,4 @@ pub mod config;
 pub mod metrics;
 pub mod policy;
 pub mod wire;
+pub mod session;

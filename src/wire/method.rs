@@ -76,7 +76,7 @@ pub struct MethodSpec {
 }
 
 macro_rules! methods {
-    ($($const:ident = $class:literal . $method:literal $name:literal $client:ident [$($field:ident)*];)*) => {
+    ($($const:ident = $class:literal $method:literal $name:literal $client:ident [$($field:ident)*];)*) => {
         impl MethodId {
             $(#[doc = concat!("`", $name, "`")] pub const $const: Self = Self::of($class, $method);)*
         }
@@ -99,72 +99,72 @@ macro_rules! side {
 }
 
 methods! {
-    CONNECTION_START = 10.10 "connection.start" server [Octet Octet Table LongStr LongStr];
-    CONNECTION_START_OK = 10.11 "connection.start-ok" client [Table ShortStr LongStr ShortStr];
-    CONNECTION_SECURE = 10.20 "connection.secure" server [LongStr];
-    CONNECTION_SECURE_OK = 10.21 "connection.secure-ok" client [LongStr];
-    CONNECTION_TUNE = 10.30 "connection.tune" server [Short Long Short];
-    CONNECTION_TUNE_OK = 10.31 "connection.tune-ok" client [Short Long Short];
-    CONNECTION_OPEN = 10.40 "connection.open" client [ShortStr ShortStr Octet];
-    CONNECTION_OPEN_OK = 10.41 "connection.open-ok" server [ShortStr];
-    CONNECTION_CLOSE = 10.50 "connection.close" both [Short ShortStr Short Short];
-    CONNECTION_CLOSE_OK = 10.51 "connection.close-ok" both [];
-    CONNECTION_BLOCKED = 10.60 "connection.blocked" server [ShortStr];
-    CONNECTION_UNBLOCKED = 10.61 "connection.unblocked" server [];
-    CONNECTION_UPDATE_SECRET = 10.70 "connection.update-secret" client [LongStr ShortStr];
-    CONNECTION_UPDATE_SECRET_OK = 10.71 "connection.update-secret-ok" server [];
-    CHANNEL_OPEN = 20.10 "channel.open" client [ShortStr];
-    CHANNEL_OPEN_OK = 20.11 "channel.open-ok" server [LongStr];
-    CHANNEL_FLOW = 20.20 "channel.flow" both [Octet];
-    CHANNEL_FLOW_OK = 20.21 "channel.flow-ok" both [Octet];
-    CHANNEL_CLOSE = 20.40 "channel.close" both [Short ShortStr Short Short];
-    CHANNEL_CLOSE_OK = 20.41 "channel.close-ok" both [];
-    ACCESS_REQUEST = 30.10 "access.request" client [ShortStr Octet];
-    ACCESS_REQUEST_OK = 30.11 "access.request-ok" server [Short];
-    EXCHANGE_DECLARE = 40.10 "exchange.declare" client [Short ShortStr ShortStr Octet Table];
-    EXCHANGE_DECLARE_OK = 40.11 "exchange.declare-ok" server [];
-    EXCHANGE_DELETE = 40.20 "exchange.delete" client [Short ShortStr Octet];
-    EXCHANGE_DELETE_OK = 40.21 "exchange.delete-ok" server [];
-    EXCHANGE_BIND = 40.30 "exchange.bind" client [Short ShortStr ShortStr ShortStr Octet Table];
-    EXCHANGE_BIND_OK = 40.31 "exchange.bind-ok" server [];
-    EXCHANGE_UNBIND = 40.40 "exchange.unbind" client [Short ShortStr ShortStr ShortStr Octet Table];
-    EXCHANGE_UNBIND_OK = 40.51 "exchange.unbind-ok" server [];
-    QUEUE_DECLARE = 50.10 "queue.declare" client [Short ShortStr Octet Table];
-    QUEUE_DECLARE_OK = 50.11 "queue.declare-ok" server [ShortStr Long Long];
-    QUEUE_BIND = 50.20 "queue.bind" client [Short ShortStr ShortStr ShortStr Octet Table];
-    QUEUE_BIND_OK = 50.21 "queue.bind-ok" server [];
-    QUEUE_PURGE = 50.30 "queue.purge" client [Short ShortStr Octet];
-    QUEUE_PURGE_OK = 50.31 "queue.purge-ok" server [Long];
-    QUEUE_DELETE = 50.40 "queue.delete" client [Short ShortStr Octet];
-    QUEUE_DELETE_OK = 50.41 "queue.delete-ok" server [Long];
-    QUEUE_UNBIND = 50.50 "queue.unbind" client [Short ShortStr ShortStr ShortStr Table];
-    QUEUE_UNBIND_OK = 50.51 "queue.unbind-ok" server [];
-    BASIC_QOS = 60.10 "basic.qos" client [Long Short Octet];
-    BASIC_QOS_OK = 60.11 "basic.qos-ok" server [];
-    BASIC_CONSUME = 60.20 "basic.consume" client [Short ShortStr ShortStr Octet Table];
-    BASIC_CONSUME_OK = 60.21 "basic.consume-ok" server [ShortStr];
-    BASIC_CANCEL = 60.30 "basic.cancel" both [ShortStr Octet];
-    BASIC_CANCEL_OK = 60.31 "basic.cancel-ok" both [ShortStr];
-    BASIC_PUBLISH = 60.40 "basic.publish" client [Short ShortStr ShortStr Octet];
-    BASIC_RETURN = 60.50 "basic.return" server [Short ShortStr ShortStr ShortStr];
-    BASIC_DELIVER = 60.60 "basic.deliver" server [ShortStr LongLong Octet ShortStr ShortStr];
-    BASIC_GET = 60.70 "basic.get" client [Short ShortStr Octet];
-    BASIC_GET_OK = 60.71 "basic.get-ok" server [LongLong Octet ShortStr ShortStr Long];
-    BASIC_GET_EMPTY = 60.72 "basic.get-empty" server [ShortStr];
-    BASIC_ACK = 60.80 "basic.ack" both [LongLong Octet];
-    BASIC_REJECT = 60.90 "basic.reject" client [LongLong Octet];
-    BASIC_RECOVER_ASYNC = 60.100 "basic.recover-async" client [Octet];
-    BASIC_RECOVER = 60.110 "basic.recover" client [Octet];
-    BASIC_RECOVER_OK = 60.111 "basic.recover-ok" server [];
-    BASIC_NACK = 60.120 "basic.nack" both [LongLong Octet];
-    CONFIRM_SELECT = 85.10 "confirm.select" client [Octet];
-    CONFIRM_SELECT_OK = 85.11 "confirm.select-ok" server [];
-    TX_SELECT = 90.10 "tx.select" client [];
-    TX_SELECT_OK = 90.11 "tx.select-ok" server [];
-    TX_COMMIT = 90.20 "tx.commit" client [];
-    TX_COMMIT_OK = 90.21 "tx.commit-ok" server [];
-    TX_ROLLBACK = 90.30 "tx.rollback" client [];
-    TX_ROLLBACK_OK = 90.31 "tx.rollback-ok" server [];
+    CONNECTION_START = 10 10 "connection.start" server [Octet Octet Table LongStr LongStr];
+    CONNECTION_START_OK = 10 11 "connection.start-ok" client [Table ShortStr LongStr ShortStr];
+    CONNECTION_SECURE = 10 20 "connection.secure" server [LongStr];
+    CONNECTION_SECURE_OK = 10 21 "connection.secure-ok" client [LongStr];
+    CONNECTION_TUNE = 10 30 "connection.tune" server [Short Long Short];
+    CONNECTION_TUNE_OK = 10 31 "connection.tune-ok" client [Short Long Short];
+    CONNECTION_OPEN = 10 40 "connection.open" client [ShortStr ShortStr Octet];
+    CONNECTION_OPEN_OK = 10 41 "connection.open-ok" server [ShortStr];
+    CONNECTION_CLOSE = 10 50 "connection.close" both [Short ShortStr Short Short];
+    CONNECTION_CLOSE_OK = 10 51 "connection.close-ok" both [];
+    CONNECTION_BLOCKED = 10 60 "connection.blocked" server [ShortStr];
+    CONNECTION_UNBLOCKED = 10 61 "connection.unblocked" server [];
+    CONNECTION_UPDATE_SECRET = 10 70 "connection.update-secret" client [LongStr ShortStr];
+    CONNECTION_UPDATE_SECRET_OK = 10 71 "connection.update-secret-ok" server [];
+    CHANNEL_OPEN = 20 10 "channel.open" client [ShortStr];
+    CHANNEL_OPEN_OK = 20 11 "channel.open-ok" server [LongStr];
+    CHANNEL_FLOW = 20 20 "channel.flow" both [Octet];
+    CHANNEL_FLOW_OK = 20 21 "channel.flow-ok" both [Octet];
+    CHANNEL_CLOSE = 20 40 "channel.close" both [Short ShortStr Short Short];
+    CHANNEL_CLOSE_OK = 20 41 "channel.close-ok" both [];
+    ACCESS_REQUEST = 30 10 "access.request" client [ShortStr Octet];
+    ACCESS_REQUEST_OK = 30 11 "access.request-ok" server [Short];
+    EXCHANGE_DECLARE = 40 10 "exchange.declare" client [Short ShortStr ShortStr Octet Table];
+    EXCHANGE_DECLARE_OK = 40 11 "exchange.declare-ok" server [];
+    EXCHANGE_DELETE = 40 20 "exchange.delete" client [Short ShortStr Octet];
+    EXCHANGE_DELETE_OK = 40 21 "exchange.delete-ok" server [];
+    EXCHANGE_BIND = 40 30 "exchange.bind" client [Short ShortStr ShortStr ShortStr Octet Table];
+    EXCHANGE_BIND_OK = 40 31 "exchange.bind-ok" server [];
+    EXCHANGE_UNBIND = 40 40 "exchange.unbind" client [Short ShortStr ShortStr ShortStr Octet Table];
+    EXCHANGE_UNBIND_OK = 40 51 "exchange.unbind-ok" server [];
+    QUEUE_DECLARE = 50 10 "queue.declare" client [Short ShortStr Octet Table];
+    QUEUE_DECLARE_OK = 50 11 "queue.declare-ok" server [ShortStr Long Long];
+    QUEUE_BIND = 50 20 "queue.bind" client [Short ShortStr ShortStr ShortStr Octet Table];
+    QUEUE_BIND_OK = 50 21 "queue.bind-ok" server [];
+    QUEUE_PURGE = 50 30 "queue.purge" client [Short ShortStr Octet];
+    QUEUE_PURGE_OK = 50 31 "queue.purge-ok" server [Long];
+    QUEUE_DELETE = 50 40 "queue.delete" client [Short ShortStr Octet];
+    QUEUE_DELETE_OK = 50 41 "queue.delete-ok" server [Long];
+    QUEUE_UNBIND = 50 50 "queue.unbind" client [Short ShortStr ShortStr ShortStr Table];
+    QUEUE_UNBIND_OK = 50 51 "queue.unbind-ok" server [];
+    BASIC_QOS = 60 10 "basic.qos" client [Long Short Octet];
+    BASIC_QOS_OK = 60 11 "basic.qos-ok" server [];
+    BASIC_CONSUME = 60 20 "basic.consume" client [Short ShortStr ShortStr Octet Table];
+    BASIC_CONSUME_OK = 60 21 "basic.consume-ok" server [ShortStr];
+    BASIC_CANCEL = 60 30 "basic.cancel" both [ShortStr Octet];
+    BASIC_CANCEL_OK = 60 31 "basic.cancel-ok" both [ShortStr];
+    BASIC_PUBLISH = 60 40 "basic.publish" client [Short ShortStr ShortStr Octet];
+    BASIC_RETURN = 60 50 "basic.return" server [Short ShortStr ShortStr ShortStr];
+    BASIC_DELIVER = 60 60 "basic.deliver" server [ShortStr LongLong Octet ShortStr ShortStr];
+    BASIC_GET = 60 70 "basic.get" client [Short ShortStr Octet];
+    BASIC_GET_OK = 60 71 "basic.get-ok" server [LongLong Octet ShortStr ShortStr Long];
+    BASIC_GET_EMPTY = 60 72 "basic.get-empty" server [ShortStr];
+    BASIC_ACK = 60 80 "basic.ack" both [LongLong Octet];
+    BASIC_REJECT = 60 90 "basic.reject" client [LongLong Octet];
+    BASIC_RECOVER_ASYNC = 60 100 "basic.recover-async" client [Octet];
+    BASIC_RECOVER = 60 110 "basic.recover" client [Octet];
+    BASIC_RECOVER_OK = 60 111 "basic.recover-ok" server [];
+    BASIC_NACK = 60 120 "basic.nack" both [LongLong Octet];
+    CONFIRM_SELECT = 85 10 "confirm.select" client [Octet];
+    CONFIRM_SELECT_OK = 85 11 "confirm.select-ok" server [];
+    TX_SELECT = 90 10 "tx.select" client [];
+    TX_SELECT_OK = 90 11 "tx.select-ok" server [];
+    TX_COMMIT = 90 20 "tx.commit" client [];
+    TX_COMMIT_OK = 90 21 "tx.commit-ok" server [];
+    TX_ROLLBACK = 90 30 "tx.rollback" client [];
+    TX_ROLLBACK_OK = 90 31 "tx.rollback-ok" server [];
 }
 
 /// What AMQP says of `id`, if it defines it.
