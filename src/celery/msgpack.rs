@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::body::Unreadable;
 use super::field::{Datum, Fields, Text};
-use crate::wire::num::usize_of;
+use crate::wire::num::{u32_clamped, usize_of};
 use crate::wire::reader::{Reader, Short};
 
 impl From<Short> for Unreadable {
@@ -159,6 +159,38 @@ fn skip_inside(reader: &mut Reader<'_>, head: Head<'_>) -> Result<(), Unreadable
         pending = pending - 1 + Head::read(reader)?.inside();
     }
     Ok(())
+}
+
+/// Appends a string.
+pub(crate) fn write_str(out: &mut Vec<u8>, text: &[u8]) {
+    match (u8::try_from(text.len()), u16::try_from(text.len())) {
+        (Ok(len @ ..=31), _) => out.push(0xa0 | len),
+        (Ok(len), _) => out.extend_from_slice(&[0xd9, len]),
+        (_, Ok(len)) => {
+            out.push(0xda);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+        _ => {
+            out.push(0xdb);
+            out.extend_from_slice(&u32_clamped(text.len()).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(text);
+}
+
+/// Appends what a map of so many entries begins with.
+pub(crate) fn write_map_head(out: &mut Vec<u8>, entries: u32) {
+    match (u8::try_from(entries), u16::try_from(entries)) {
+        (Ok(n @ ..=15), _) => out.push(0x80 | n),
+        (_, Ok(n)) => {
+            out.push(0xde);
+            out.extend_from_slice(&n.to_be_bytes());
+        }
+        _ => {
+            out.push(0xdf);
+            out.extend_from_slice(&entries.to_be_bytes());
+        }
+    }
 }
 
 fn datum(raw: &[u8]) -> Datum<'_> {

@@ -9,20 +9,54 @@ use std::collections::BTreeMap;
 use super::body::Unreadable;
 use super::field::{Datum, Fields, Text};
 use super::json::push_code;
-use crate::wire::num::{usize_clamped, usize_of};
+use crate::wire::num::{u32_clamped, usize_clamped, usize_of};
 use crate::wire::reader::{Reader, Short};
 
 /// The keys of a body that is a dict; `None` where it is another value. `items` bounds stack and memo together.
 pub(crate) fn fields(bytes: &[u8], items: usize) -> Result<Option<Fields<'_>>, Unreadable> {
+    Ok(run(bytes, items)?.map(|(fields, _)| fields))
+}
+
+/// Where a pickled dict ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The `STOP`; the dict is the only thing on the stack there.
+    pub(crate) stop: usize,
+    /// The eight octets of length of the frame that the `STOP` is in, for protocols 4 and 5.
+    pub(crate) frame: Option<usize>,
+}
+
+/// Where a body that is a dict ends; `None` where it is another value.
+pub(crate) fn end_of_dict(bytes: &[u8], items: usize) -> Result<Option<End>, Unreadable> {
+    Ok(run(bytes, items)?.map(|(_, end)| end))
+}
+
+/// Appends the opcodes that set an item of the dict on top of the stack: two `BINUNICODE` and a `SETITEM`. The memo is not touched.
+pub(crate) fn write_item(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    for text in [key, value] {
+        out.push(b'X');
+        out.extend_from_slice(&u32_clamped(text.len()).to_le_bytes());
+        out.extend_from_slice(text);
+    }
+    out.push(b's');
+}
+
+fn run(bytes: &[u8], items: usize) -> Result<Option<(Fields<'_>, End)>, Unreadable> {
     let mut machine = Machine { items, ..Machine::default() };
     let mut reader = Reader::new(bytes);
+    let mut frame = None;
     loop {
+        let at = bytes.len() - reader.rest().len();
         let op = reader.u8()?;
         if op == b'.' {
-            return match machine.pop()? {
-                Item::Root => Ok(machine.root),
-                _ => Ok(None),
-            };
+            let is_root = matches!(machine.pop()?, Item::Root) && machine.stack.is_empty();
+            let frame = frame.filter(|&(_, end)| end > at).map(|(len_at, _)| len_at);
+            return Ok(machine.root.filter(|_| is_root).map(|root| (root, End { stop: at, frame })));
+        }
+        if op == 0x95 {
+            // What is too long or too short for a frame stands between frames; the STOP may, too.
+            let len = Reader::new(reader.rest()).array().map(u64::from_le_bytes)?;
+            frame = Some((at + 1, (at + 9).saturating_add(usize_clamped(len))));
         }
         machine.step(op, &mut reader)?;
     }
@@ -169,7 +203,7 @@ impl<'a> Machine<'a> {
         let values = self.mark()?;
         let pairs = self.stack.split_off(values);
         self.stack.pop();
-        if pairs.len() % 2 != 0 {
+        if !pairs.len().is_multiple_of(2) {
             return Err(Unreadable::Syntax);
         }
         match dict {
@@ -296,7 +330,7 @@ impl<'a> Machine<'a> {
                 line(reader)?;
                 return self.push(Item::Opaque);
             }
-            0x82 | 0x83 | 0x84 => {
+            0x82..=0x84 => {
                 reader.take(1 << (op - 0x82))?;
                 return self.push(Item::Opaque);
             }

@@ -206,6 +206,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[expect(clippy::as_conversions, reason = "a test's moments are far from 2^53 microseconds")]
     fn unix(text: &str) -> Option<f64> {
         parse(text.as_bytes()).map(|at| at.unix_micros as f64 / 1e6)
     }

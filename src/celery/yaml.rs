@@ -2,6 +2,8 @@
 //!
 //! This is no YAML parser. What is not of that form is unreadable, which costs a task the policy, never its delivery.
 
+use std::ops::Range;
+
 use super::body::Unreadable;
 use super::field::{Datum, Fields, Text};
 use super::json::{self, push_code};
@@ -31,6 +33,32 @@ pub(crate) fn fields(bytes: &[u8]) -> Result<Option<Fields<'_>>, Unreadable> {
         return Err(Unreadable::Syntax);
     }
     Ok(Some(reader.fields))
+}
+
+/// Where each entry under `key` lies: its line and all lines below that belong to its value.
+pub(crate) fn entries(bytes: &[u8], key: &[u8]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = None;
+    let mut at = 0;
+    for line in bytes.split_inclusive(|&b| b == b'\n') {
+        let goes_on = matches!(line, [b' ' | b'\t' | b'-' | b'\r' | b'\n', ..]) && !line.starts_with(b"---");
+        if !goes_on {
+            if let Some(start) = start.take() {
+                found.push(start..at);
+            }
+            if line
+                .strip_prefix(key)
+                .is_some_and(|after| matches!(after, [b':', b' ' | b'\r' | b'\n', ..] | b":"))
+            {
+                start = Some(at);
+            }
+        }
+        at += line.len();
+    }
+    if let Some(start) = start {
+        found.push(start..at);
+    }
+    found
 }
 
 #[derive(Default)]
