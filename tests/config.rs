@@ -207,3 +207,314 @@ fn a_secret_that_is_not_there_is_a_problem_with_its_place() {
         "needs a url with user",
     );
 }
+
+/// A rule with this body, after five lines: the body stands on line 6.
+fn ruled(body: &str) -> String {
+    format!("[upstreams.default]\n\n\n[[rules]]\nname = \"r\"\n{body}\n")
+}
+
+#[test]
+fn the_repositorys_config_loads_and_is_the_tour_of_every_key() {
+    let text = include_str!("../config.toml");
+    let config = Config::parse(text, &Nothing).unwrap();
+    assert_eq!(config.policy.rules().len(), 4);
+    // With its comments taken off it is longer than any one configuration could be; every key that anything asked for stands in it.
+    let all: String = text.lines().map(|l| l.strip_prefix("# ").unwrap_or(l)).collect::<Vec<_>>().join("\n");
+    for key in Config::keys(&uncommented()) {
+        let last = key.rsplit('.').next().unwrap();
+        let stands = all.match_indices(last).any(|(at, _)| {
+            let (before, after) = (all[..at].chars().last(), all[at + last.len()..].trim_start());
+            let word = before.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_');
+            word && (after.starts_with('=') || after.starts_with(']') || after.starts_with('.'))
+        });
+        assert!(stands, "config.toml does not show {key}");
+    }
+}
+
+/// config.toml with every example live: each key's table is then read, so that the reader names what it knows there.
+fn uncommented() -> String {
+    let text = include_str!("../config.toml");
+    let examples = text.lines().filter(|l| l.starts_with("# [") || l.starts_with("# ") && l.contains(" = "));
+    let live = text.lines().filter(|l| !l.starts_with('#'));
+    let body: Vec<&str> = live.chain(examples.map(|l| &l[2..])).filter(|l| !l.starts_with("urls")).collect();
+    body.join("\n")
+}
+
+#[test]
+fn every_example_in_the_comments_of_the_tour_is_right() {
+    struct World;
+    impl Surroundings for World {
+        fn env(&self, _: &str) -> Option<String> {
+            Some("x".to_owned())
+        }
+        fn file(&self, _: &str) -> Result<String, String> {
+            Ok("x".to_owned())
+        }
+    }
+    // The examples stand in the order of the file, so that each key falls into its own section; alternatives are left out, and the
+    // live catch-all gets a condition, for an example below speaks of expiry too.
+    let alternatives = [
+        "password",
+        "[upstreams.default.tls",
+        "ca ",
+        "cert",
+        "key ",
+        "server_name",
+        "client_ca",
+        "[listen.tls",
+        "credentials",
+    ];
+    let is_key = |line: &str| {
+        line.split(" = ").next().unwrap().trim().chars().all(|c| c.is_ascii_lowercase() || "_.".contains(c))
+    };
+    let mut text = String::new();
+    for line in include_str!("../config.toml").lines() {
+        let example =
+            line.strip_prefix("# ").filter(|l| l.starts_with('[') || (l.contains(" = ") && is_key(l)));
+        let example = example.filter(|l| !alternatives.iter().any(|a| l.starts_with(a)));
+        text.push_str(example.unwrap_or(line));
+        text.push('\n');
+    }
+    let text = text.replace(
+        "expiry = { action = \"revoke\" }",
+        "match = { task = \"x\" }\nexpiry = { action = \"revoke\" }",
+    );
+    if let Err(problems) = Config::parse(&text, &World) {
+        panic!("{}", problems.in_file("config.toml"));
+    }
+}
+
+#[test]
+fn a_rule_that_says_nothing_or_something_unknown_is_named() {
+    one(&ruled("match = { task = \"a\" }"), "4:1: rules[1]:", "says nothing");
+    one(&ruled("priority = { maximum = 3, max = 3 }"), "6:14: rules[1].priority.maximum:", "unknown key");
+    one(
+        &ruled("match = { taks = \"a\" }\npriority = 3"),
+        "6:11: rules[1].match.taks:",
+        "did you mean `task`?",
+    );
+    one(&ruled("priority = { }"), "6:12: rules[1].priority:", "says nothing");
+    one(&ruled("compression = { }"), "6:15: rules[1].compression:", "says nothing");
+    one(&ruled("route = { }"), "6:9: rules[1].route:", "says nothing");
+    one(&ruled("admission = { }"), "6:13: rules[1].admission:", "expected `action`");
+}
+
+#[test]
+fn a_bad_pattern_address_or_number_in_a_match_is_placed() {
+    one(
+        &ruled("priority = 3\nmatch = { task = { regex = \"(\" } }"),
+        "7:28: rules[1].match.task.regex:",
+        "bad regex",
+    );
+    one(
+        &ruled("priority = 3\nmatch = { task = [\"a\", 5] }"),
+        "7:24: rules[1].match.task[2]:",
+        "expected a string",
+    );
+    one(&ruled("priority = 3\nmatch = { task = [] }"), "7:18: rules[1].match.task:", "at least one");
+    one(
+        &ruled("priority = 3\nmatch = { client = \"10.0.0.0/99\" }"),
+        "7:20: rules[1].match.client:",
+        "an address or a network",
+    );
+    one(&ruled("priority = 3\nmatch = { priority = 256 }"), "7:22: rules[1].match.priority:", "0 to 255");
+    one(
+        &ruled("priority = 3\nmatch = { size_over = 5, size_under = 6 }"),
+        "7:39: rules[1].match.size_under:",
+        "nothing is over 5 and under 6",
+    );
+    one(
+        &ruled("priority = 3\nmatch = { priority = { min = 5, max = 2 } }"),
+        "7:39: rules[1].match.priority.max:",
+        "no less than `min`",
+    );
+    one(&ruled("priority = 3\nmatch = { protocol = 3 }"), "7:22: rules[1].match.protocol:", "1 to 2");
+}
+
+#[test]
+fn priorities_that_contradict_themselves_are_named() {
+    one(&ruled("priority = 256"), "6:12: rules[1].priority:", "0 to 255");
+    one(&ruled("priority = { min = 5, max = 4 }"), "6:29: rules[1].priority.max:", "no less than `min`");
+    one(&ruled("priority = { set = 5, max = 4 }"), "6:29: rules[1].priority.max:", "no effect beside `set`");
+    one(&ruled("priority = { default = 5, max = 4 }"), "6:24: rules[1].priority.default:", "outside");
+    one(&ruled("priority = { map = { x = 4 } }"), "6:26: rules[1].priority.map.x:", "0 to 255 as the key");
+}
+
+#[test]
+fn dead_letter_without_a_place_is_unreachable() {
+    let text = ruled("expiry = { action = \"dead-letter\" }");
+    one(&text, "6:21: rules[1].expiry.action:", "needs a [dead_letter]");
+    one(
+        &ruled("admission = { action = \"dead-letter\" }"),
+        "6:24: rules[1].admission.action:",
+        "needs a [dead_letter]",
+    );
+    one(
+        "[upstreams.default]\nmandatory = \"dead-letter\"\n",
+        "2:13: upstreams.default.mandatory:",
+        "needs a [dead_letter]",
+    );
+    assert!(problems(&(text + "[dead_letter]\nqueue = \"dead\"\n")).is_empty());
+    one("[dead_letter]\nupstream = \"default\"\n", "1:", "expected `queue`");
+    one(
+        &ruled("expiry = { dead_letter = { queue = \"q\" } }"),
+        "6:26: rules[1].expiry.dead_letter:",
+        "no effect",
+    );
+}
+
+#[test]
+fn expiry_that_contradicts_itself_is_named() {
+    one(
+        &ruled("expiry = { action = \"revok\" }"),
+        "6:21: rules[1].expiry.action:",
+        "did you mean \"revoke\"?",
+    );
+    one(
+        &ruled("expiry = { default = \"2h\", max = \"1h\" }"),
+        "6:22: rules[1].expiry.default:",
+        "no more than `max`",
+    );
+    one(&ruled("expiry = { default = \"0s\" }"), "6:22: rules[1].expiry.default:", "more than nothing");
+}
+
+#[test]
+fn a_codec_that_kombu_does_not_have_is_named() {
+    one(
+        &ruled("compression = { codec = \"snappy\" }"),
+        "6:25: rules[1].compression.codec:",
+        "zlib, bzip2, lzma, brotli, zstd",
+    );
+    one(
+        "[[task_routes]]\ntask = \"a\"\ncompression = \"snappy\"\n",
+        "3:15: task_routes[1].compression:",
+        "zlib",
+    );
+}
+
+#[test]
+fn an_admission_rule_without_effect_is_named() {
+    one(
+        &ruled("admission = { action = \"allow\", rate = 5 }"),
+        "6:40: rules[1].admission.rate:",
+        "no effect",
+    );
+    one(
+        &ruled("admission = { action = \"drop\", burst = 5 }"),
+        "6:40: rules[1].admission.burst:",
+        "without `rate`",
+    );
+    one(
+        &ruled("admission = { action = \"drop\", rate = 0 }"),
+        "6:39: rules[1].admission.rate:",
+        "more than nothing",
+    );
+}
+
+#[test]
+fn only_admission_may_speak_of_what_is_no_task() {
+    one(
+        &ruled("match = { traffic = \"other\" }\npriority = 3"),
+        "7:12: rules[1].priority:",
+        "only tasks have one",
+    );
+    one(
+        &ruled("match = { traffic = \"other\", task = \"a\" }\nadmission = { action = \"drop\" }"),
+        "6:37: rules[1].match.task:",
+        "never holds",
+    );
+}
+
+#[test]
+fn a_rule_after_a_catch_all_that_speaks_of_the_same_is_never_reached() {
+    let text = "[[rules]]\nname = \"all\"\npriority = 3\n\n[[rules]]\nname = \"some\"\nmatch = { task = \"a\" }\npriority = 5\n";
+    one(text, "8:12: rules[2].priority:", "rules[1] \"all\" matches first and speaks of priority");
+    let covered = "[[rules]]\nname = \"a\"\nmatch = { task = \"a.*\" }\npriority = 3\n[[rules]]\nname = \"b\"\nmatch = { task = \"a.x\" }\npriority = 5\n";
+    one(covered, "8:12: rules[2].priority:", "never reached");
+    let other_aspect = text.replace("priority = 5", "route = \"q\"");
+    assert!(problems(&other_aspect).is_empty());
+    let observed = text.replacen("priority = 3", "priority = 3\ndry_run = true", 1);
+    assert!(problems(&observed).is_empty(), "a rule in dry run stands in nobody's way");
+}
+
+#[test]
+fn two_rules_of_one_name_are_named() {
+    let text = "[[rules]]\nname = \"a\"\nmatch = { task = \"x\" }\npriority = 3\n[[rules]]\nname = \"a\"\nmatch = { task = \"y\" }\npriority = 3\n";
+    one(text, "6:8: rules[2].name:", "two rules are called \"a\"");
+}
+
+#[test]
+fn a_route_to_an_upstream_that_is_not_there_is_named() {
+    one(
+        &ruled("route = { upstream = \"eu\" }"),
+        "6:22: rules[1].route.upstream:",
+        "no such upstream: there is default",
+    );
+    one(
+        "[[task_routes]]\ntask = \"a\"\nupstream = \"eu\"\n",
+        "3:12: task_routes[1].upstream:",
+        "no such upstream",
+    );
+}
+
+#[test]
+fn a_route_that_can_never_move_anything_or_would_lose_tasks_is_named() {
+    one(
+        &ruled("match = { queue = \"old\" }\nroute = \"new\""),
+        "7:9: rules[1].route:",
+        "add `override = true`",
+    );
+    one(
+        &ruled("match = { queue = \"old\" }\nroute = { queue = \"new\" }"),
+        "7:9: rules[1].route:",
+        "add `override = true`",
+    );
+    one(&ruled("route = { exchange = \"amq.direct\" }"), "6:9: rules[1].route:", "publishes to nowhere");
+    one(&ruled("route = { keep = true, queue = \"q\" }"), "6:18: rules[1].route.keep:", "nothing beside");
+    one(
+        &ruled("route = { split = [{ queue = \"q\" }] }"),
+        "6:20: rules[1].route.split[1]:",
+        "expected `weight`",
+    );
+    one(&ruled("route = { queue = \"\" }"), "", "expected a name");
+}
+
+#[test]
+fn a_route_to_a_queue_that_is_missing_and_may_not_be_created_is_named() {
+    let text = "[policy]\ncreate_missing_queues = false\n[[task_routes]]\ntask = \"a\"\nqueue = \"nope\"\n";
+    one(text, "3:1: task_routes[1]:", "missing from [[task_queues]]");
+}
+
+#[test]
+fn task_routes_that_can_never_be_asked_are_named() {
+    let route = |task: &str| format!("[[task_routes]]\ntask = \"{task}\"\nqueue = \"q\"\n");
+    one(&(route("a") + &route("a")), "5:8: task_routes[2].task:", "never reached: task_routes[1]");
+    one(&(route("*") + &route("a.*")), "5:8: task_routes[2].task:", "never reached: task_routes[1]");
+    assert!(problems(&(route("*") + &route("a"))).is_empty(), "an exact name wins wherever it stands");
+    one("[[task_routes]]\nqueue = \"q\"\n", "1:1: task_routes[1]:", "expected `task`");
+    one(
+        "[[task_routes]]\ntask = \"a\"\nqueue = \"q\"\nexpires = 60\n",
+        "4:11: task_routes[1].expires:",
+        "TypeError",
+    );
+}
+
+#[test]
+fn queues_are_defined_once_and_with_a_name() {
+    one(
+        "[[task_queues]]\nname = \"a\"\n[[task_queues]]\nname = \"a\"\n",
+        "4:8: task_queues[2].name:",
+        "defined twice",
+    );
+    one("[[task_queues]]\ntype = \"quorum\"\n", "1:1: task_queues[1]:", "expected `name`");
+    one(
+        "[[task_queues]]\nname = \"a\"\nexchange_type = \"topic\"\n",
+        "3:17: task_queues[1].exchange_type:",
+        "without `exchange`",
+    );
+}
+
+#[test]
+fn a_durable_rule_needs_a_spool() {
+    one(&ruled("tier = \"durable\""), "6:8: rules[1].tier:", "needs a [spool]");
+}

@@ -4,8 +4,10 @@
 
 mod limits;
 mod listen;
+mod policy;
 mod problem;
 mod reader;
+mod rules;
 mod secret;
 mod sight;
 mod spool;
@@ -14,18 +16,22 @@ mod upstream;
 mod url;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
+pub use crate::policy::Tier;
 pub use limits::Limits;
 pub use listen::{Listen, ServerTls};
 pub use problem::{Place, Problem, Problems};
 pub use secret::{Nothing, Secret, Surroundings};
 pub use sight::{Log, LogFormat, Metrics};
 pub use spool::Spool;
-pub use upstream::{ClientTls, Credentials, Mandatory, Retry, Tier, Upstream};
+pub use upstream::{ClientTls, Credentials, Mandatory, Retry, Upstream};
 pub use url::BrokerUrl;
 
+use crate::policy::{DeadLetter, Policy, Rule};
+use policy::Known;
 use reader::{Review, Section};
 
 /// A configuration that is certain: every name resolved, every pattern compiled, every bound within its range.
@@ -43,6 +49,10 @@ pub struct Config {
     pub log: Log,
     /// `[metrics]`.
     pub metrics: Metrics,
+    /// Where what nobody takes goes, if there is such a place.
+    pub dead_letter: Option<Arc<DeadLetter>>,
+    /// `[policy]`, `[[rules]]`, `[[task_routes]]`, `[[task_queues]]`, compiled.
+    pub policy: Policy,
 }
 
 impl Config {
@@ -81,28 +91,55 @@ fn read(text: &str, surroundings: &dyn Surroundings) -> (Config, Problems, BTree
 }
 
 fn document(root: &Section<'_>, broken: bool) -> Config {
+    let upstreams = upstreams(root);
+    let names: Vec<String> = upstreams.iter().map(|u| u.name.clone()).collect();
+    let (mode, settings) = policy::settings(&root.section("policy"));
+    let queues = policy::queues(root, settings);
+    let mut known = Known { upstreams: &names, queues: &queues, dead_letter: None };
+    known.dead_letter = policy::dead_letter(&root.section("dead_letter"), &known);
+    let rules = rules::rules(root, &known);
+    let task_routes = policy::task_routes(root, &known);
+    let dead_letter = known.dead_letter.take();
     let config = Config {
         listen: Listen::read(&root.section("listen")),
-        upstreams: upstreams(root),
         spool: Spool::read(&root.section("spool")),
         limits: Limits::read(&root.section("limits")),
         log: Log::read(&root.section("log")),
         metrics: Metrics::read(&root.section("metrics")),
+        dead_letter,
+        policy: Policy::new(rules, task_routes, queues, mode),
+        upstreams,
     };
-    if config.spool.is_none() {
-        for upstream in config.upstreams.iter().filter(|u| u.tier == Tier::Durable) {
-            let section = root.section("upstreams");
-            let found = section.entries().into_iter().find(|(name, _)| *name == upstream.name);
-            if let Some(table) = found.and_then(|(_, value)| value.section()) {
-                table.problem_at("tier", "\"durable\" needs a [spool]");
-            }
-        }
-    }
+    consistent(root, &config);
     // What is not TOML leaves keys in odd places: naming those as unknown would only hide the mistake.
     if !broken {
         root.close();
     }
     config
+}
+
+/// What one section asks of another.
+fn consistent(root: &Section<'_>, config: &Config) {
+    let complain = |upstream: &Upstream, key: &str, why: &str| {
+        let found = root.section("upstreams").entries().into_iter().find(|(name, _)| *name == upstream.name);
+        if let Some(table) = found.and_then(|(_, value)| value.section()) {
+            table.problem_at(key, why);
+        }
+    };
+    for upstream in &config.upstreams {
+        if upstream.tier == Tier::Durable && config.spool.is_none() {
+            complain(upstream, "tier", "\"durable\" needs a [spool]");
+        }
+        if upstream.mandatory == Mandatory::DeadLetter && config.dead_letter.is_none() {
+            complain(upstream, "mandatory", "\"dead-letter\" needs a [dead_letter] place");
+        }
+    }
+    let durable = |rule: &Rule| rule.tier == Some(Tier::Durable);
+    for (rule, section) in config.policy.rules().iter().zip(root.sections("rules")) {
+        if durable(rule) && config.spool.is_none() {
+            section.problem_at("tier", "\"durable\" needs a [spool]");
+        }
+    }
 }
 
 fn upstreams(root: &Section<'_>) -> Vec<Upstream> {

@@ -50,6 +50,9 @@ impl<'a> Review<'a> {
     pub fn into_findings(self) -> (Problems, BTreeSet<String>) {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|(offset, _)| *offset);
+        // A table that is read twice says the same twice.
+        let mut seen = BTreeSet::new();
+        problems.retain(|(offset, p)| seen.insert((*offset, p.key.clone(), p.message.clone())));
         (Problems(problems.into_iter().map(|(_, p)| p).collect()), self.asked.into_inner())
     }
 }
@@ -139,6 +142,14 @@ impl<'a> Section<'a> {
         let value = self.table.and_then(|t| t.get(key));
         let at = value.map_or(self.span.start, |v| v.span().start);
         self.review.problem(at, &join(&self.path, key), message.into());
+    }
+
+    /// Notes `key`, if it stands in the table, as one that may not.
+    pub fn forbid(&self, key: &'static str, why: &str) {
+        if self.has(key) {
+            self.asked.borrow_mut().push(key);
+            self.problem_at(key, why);
+        }
     }
 
     /// Ends the reading of this table: whatever is left in it was not asked for.

@@ -5,15 +5,7 @@ use std::time::Duration;
 use super::reader::{Section, Value};
 use super::secret::Secret;
 use super::url::BrokerUrl;
-
-/// Where a publish must be before it counts as accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    /// In memory until confirmed: lost only with our own process.
-    Window,
-    /// On disk before it counts.
-    Durable,
-}
+use crate::policy::Tier;
 
 /// The words for [`Tier`].
 pub const TIERS: &[(&str, Tier)] = &[("window", Tier::Window), ("durable", Tier::Durable)];

@@ -134,6 +134,12 @@ pub enum Force {
 }
 
 impl RuleRoute {
+    /// Whether any choice says where to.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        self.choices.iter().any(|(_, target)| target.destination.is_some() || target.route.upstream.is_some())
+    }
+
     /// The choice that a random number falls on.
     #[must_use]
     pub fn choose(&self, random: u64) -> Option<&Target> {
