@@ -27,6 +27,14 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("via", ["direct", "umbel"] if chosen == "both" else [chosen], indirect=True, scope="session")
 
 
+def pytest_collection_modifyitems(items):
+    """With --dist loadgroup: what shares a worker process of Celery stays in one test process."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        chosen = [str(parameters.params[k]) for k in ("via", "age") if k in parameters.params] if parameters else []
+        item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *chosen])))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failed test says where its logs are."""
