@@ -13,11 +13,13 @@
 //! A sign of protocol 1, besides `task` and `id`: the correlation id is the task's id, or the body has `retries`. Celery and its
 //! imitators always write both; other people's JSON with `task` and `id` in it must pass untouched.
 
+use std::borrow::Cow;
+
 use super::body::{self, BodyLimits, Serializer, Unreadable};
 use super::compression::Codec;
 use super::field::{Fields, Stated, Text, TimeLimit};
 use super::time::Instant;
-use crate::wire::{ContentHeader, Entry, Table, Value};
+use crate::wire::{ContentHeader, Field, Value};
 
 /// One publish, in pieces that lie wherever it arrived.
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +100,8 @@ impl NotTask {
 pub struct Task<'a> {
     /// Where it says so: headers or body.
     pub protocol: Protocol,
-    /// `task`: the name. UTF-8: see [`Task::name`].
-    name: Text<'a>,
+    /// `task`: the name.
+    name: Cow<'a, str>,
     /// `id`.
     pub id: Option<Text<'a>>,
     /// `retries`, where it is an integer.
@@ -132,8 +134,7 @@ impl<'a> Task<'a> {
     /// The task's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        // Both ways of making a task refuse a name that is not UTF-8.
-        self.name.as_str().unwrap_or_default()
+        &self.name
     }
 
     /// When it expires, in microseconds since the epoch; `None` also where that must not be judged: a string that we cannot parse,
@@ -164,58 +165,77 @@ impl<'a> Task<'a> {
 /// Says what a publish is. Protocol 2 costs one walk over the header table; the body is read only where it may be protocol 1.
 #[must_use]
 pub fn read<'a>(publish: &Publish<'a>, limits: &BodyLimits) -> Reading<'a> {
-    let mut headers = Headers::default();
+    let mut task = Task::of(Protocol::V2);
+    let mut name = None;
     if let Some(table) = publish.header.headers() {
-        headers.read(table);
-    }
-    match headers.task {
-        Some(Value::Str(name)) => {
-            task(Protocol::V2, Text::borrowed(name), headers.fields, headers.compression)
-        }
-        Some(_) => Reading::NotTask(NotTask::Other),
-        None => read_body(publish, headers.compression, limits),
-    }
-}
-
-/// What protocol 2 says in the header table.
-#[derive(Default)]
-struct Headers<'a> {
-    task: Option<Value<'a>>,
-    fields: Fields<'a>,
-    compression: Option<&'a [u8]>,
-}
-
-impl<'a> Headers<'a> {
-    fn read(&mut self, table: Table<'a>) {
-        let text = |value: Value<'a>| value.str_bytes().map(Text::borrowed);
-        for entry in table.entries() {
-            // A broken table is refused before it comes here; what was read of one is as good as any.
-            let Ok(Entry { name, value, .. }) = entry else { return };
-            match name {
-                b"task" => self.task = Some(value),
-                b"id" => self.fields.id = text(value),
-                b"eta" => self.fields.eta = stated(value),
-                b"expires" => self.fields.expires = stated(value),
-                b"retries" => self.fields.retries = value.int(),
-                b"group" => self.fields.group = text(value),
-                b"root_id" => self.fields.root_id = text(value),
-                b"parent_id" => self.fields.parent_id = text(value),
-                b"lang" => self.fields.lang = text(value),
-                b"shadow" => self.fields.shadow = text(value),
-                b"timelimit" => self.fields.time_limit = time_limit(value),
-                b"ignore_result" => self.fields.ignore_result = value.bool(),
-                // Kombu asks `if compression`: an empty one is none.
-                b"compression" => self.compression = value.str_bytes().filter(|name| !name.is_empty()),
-                _ => {}
+        for field in table.fields() {
+            if field.name == b"task" {
+                name = Some(field);
+            } else {
+                task.note(&field);
             }
         }
     }
+    match name {
+        Some(name) => match name.str_bytes().map(std::str::from_utf8) {
+            Some(Ok(name)) => {
+                task.name = Cow::Borrowed(name);
+                Reading::Task(task)
+            }
+            Some(Err(_)) => Reading::Unreadable(Unreadable::Name),
+            None => Reading::NotTask(NotTask::Other),
+        },
+        None => read_body(publish, task.compression, limits),
+    }
 }
 
-const fn stated(value: Value<'_>) -> Stated<'_> {
-    match value {
-        Value::Void => Stated::Absent,
-        Value::Str(bytes) => Stated::Text(Text::borrowed(bytes)),
+impl<'a> Task<'a> {
+    const fn of(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            name: Cow::Borrowed(""),
+            id: None,
+            retries: None,
+            eta: Stated::Absent,
+            expires: Stated::Absent,
+            utc: None,
+            group: None,
+            root_id: None,
+            parent_id: None,
+            lang: None,
+            shadow: None,
+            time_limit: None,
+            ignore_result: None,
+            compression: None,
+        }
+    }
+
+    /// What protocol 2 says in one header. Sorted by length: most names are told apart by it alone.
+    fn note(&mut self, field: &Field<'a>) {
+        let text = || field.str_bytes().map(Text::borrowed);
+        match field.name {
+            b"id" => self.id = text(),
+            b"eta" => self.eta = stated(field),
+            b"lang" => self.lang = text(),
+            b"group" => self.group = text(),
+            b"shadow" => self.shadow = text(),
+            b"expires" => self.expires = stated(field),
+            b"retries" => self.retries = field.value().and_then(|value| value.int()),
+            b"root_id" => self.root_id = text(),
+            b"parent_id" => self.parent_id = text(),
+            b"timelimit" => self.time_limit = field.value().and_then(time_limit),
+            // Kombu asks `if compression`: an empty one is none.
+            b"compression" => self.compression = field.str_bytes().filter(|name| !name.is_empty()),
+            b"ignore_result" => self.ignore_result = field.value().and_then(|value| value.bool()),
+            _ => {}
+        }
+    }
+}
+
+const fn stated<'a>(field: &Field<'a>) -> Stated<'a> {
+    match field.tag {
+        b'V' => Stated::Absent,
+        b'S' => Stated::Text(Text::borrowed(field.bytes)),
         _ => Stated::Other,
     }
 }
@@ -261,8 +281,7 @@ fn read_body<'a>(publish: &Publish<'a>, compression: Option<&'a [u8]>, limits: &
     if let (Some(name), Some(id)) = (fields.task.take(), &fields.id)
         && (publish.header.correlation_id() == Some(id.bytes()) || fields.has_retries)
     {
-        fields.group = fields.group_of_v1();
-        return task(Protocol::V1, name, fields, compression);
+        return v1(name, fields, compression);
     }
     Reading::NotTask(if fields.looks_like_result() {
         NotTask::Result
@@ -275,24 +294,21 @@ fn read_body<'a>(publish: &Publish<'a>, compression: Option<&'a [u8]>, limits: &
     })
 }
 
-fn task<'a>(
-    protocol: Protocol,
-    name: Text<'a>,
-    fields: Fields<'a>,
-    compression: Option<&'a [u8]>,
-) -> Reading<'a> {
-    if name.as_str().is_none() {
-        return Reading::Unreadable(Unreadable::Name);
-    }
+fn v1<'a>(name: Text<'a>, mut fields: Fields<'a>, compression: Option<&'a [u8]>) -> Reading<'a> {
+    let name = match name.0 {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    };
+    let Some(name) = name else { return Reading::Unreadable(Unreadable::Name) };
+    let group = fields.group_of_v1();
     Reading::Task(Task {
-        protocol,
         name,
         id: fields.id,
         retries: fields.retries,
         eta: fields.eta,
         expires: fields.expires,
         utc: fields.utc,
-        group: fields.group,
+        group,
         root_id: fields.root_id,
         parent_id: fields.parent_id,
         lang: fields.lang,
@@ -300,5 +316,137 @@ fn task<'a>(
         time_limit: fields.time_limit,
         ignore_result: fields.ignore_result,
         compression,
+        ..Task::of(Protocol::V1)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{NewHeader, Table, TableWriter};
+
+    /// What is read of a publish with these headers, this correlation id and this JSON body.
+    fn with_reading<T>(
+        headers: &TableWriter,
+        id: &[u8],
+        exchange: &[u8],
+        json: &[u8],
+        then: impl FnOnce(Reading<'_>) -> T,
+    ) -> T {
+        let mut payload = Vec::new();
+        NewHeader {
+            content_type: Some(b"application/json"),
+            headers: Some(headers.table()),
+            correlation_id: Some(id),
+            ..NewHeader::default()
+        }
+        .write(&mut payload);
+        let header = ContentHeader::parse(&payload).unwrap();
+        let body = [json];
+        then(read(
+            &Publish { exchange, routing_key: b"q", header: &header, body: &body },
+            &BodyLimits::default(),
+        ))
+    }
+
+    fn kind(headers: &TableWriter, id: &[u8], exchange: &[u8], json: &[u8]) -> &'static str {
+        with_reading(headers, id, exchange, json, |reading| match reading {
+            Reading::Task(task) if task.protocol == Protocol::V2 => "v2",
+            Reading::Task(_) => "v1",
+            Reading::NotTask(kind) => kind.label(),
+            Reading::Unreadable(reason) => reason.label(),
+        })
+    }
+
+    #[test]
+    fn a_string_under_task_is_protocol_2_whatever_the_body() {
+        let headers = TableWriter::new().str("task", b"a");
+        assert_eq!(kind(&headers, b"", b"", b"\xff"), "v2");
+        assert_eq!(kind(&headers.with("task", Value::Void), b"", b"", b"{}"), "other");
+        assert_eq!(kind(&TableWriter::new().str("task", b"\xff"), b"", b"", b"{}"), "name");
+    }
+
+    #[test]
+    fn a_dict_with_task_and_id_is_protocol_1_only_with_a_sign_of_celery() {
+        let none = TableWriter::new();
+        assert_eq!(kind(&none, b"1", b"", br#"{"task": "a", "id": "1"}"#), "v1");
+        assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "retries": 0}"#), "v1");
+        assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "args": []}"#), "other");
+        assert_eq!(kind(&none, b"1", b"", br#"{"task": "a"}"#), "other");
+        assert_eq!(kind(&none, b"1", b"", br#"{"task": "a", "id": "1""#), "syntax");
+        assert_eq!(kind(&none, b"1", b"", br#"{"task": "\ud800", "id": "1"}"#), "name");
+    }
+
+    #[test]
+    fn celerys_own_exchanges_carry_no_tasks_of_protocol_1() {
+        let body = br#"{"task": "a", "id": "1"}"#;
+        for (exchange, kind_of) in [
+            ("celeryev", "event"),
+            ("celery.pidbox", "control"),
+            ("reply.celery.pidbox", "control"),
+            ("celeryresults", "result"),
+        ] {
+            assert_eq!(kind(&TableWriter::new(), b"1", exchange.as_bytes(), body), kind_of);
+        }
+    }
+
+    #[test]
+    fn a_naive_expiry_of_a_producer_on_local_time_is_not_judged() {
+        for (utc, want) in [("true", Some(2_209_086_245_000_000)), ("false", None)] {
+            let json =
+                format!(r#"{{"task": "a", "id": "1", "utc": {utc}, "expires": "2040-01-02T03:04:05"}}"#);
+            with_reading(&TableWriter::new(), b"1", b"", json.as_bytes(), |reading| {
+                let Reading::Task(task) = reading else { panic!("{reading:?}") };
+                assert_eq!(task.expires_at(), want);
+            });
+        }
+    }
+
+    #[test]
+    fn a_float_under_expires_is_nobodys_moment() {
+        let headers =
+            TableWriter::new().str("task", b"a").with("expires", Value::F64(1.5)).with("eta", Value::Void);
+        with_reading(&headers, b"", b"", b"", |reading| {
+            let Reading::Task(task) = reading else { panic!("{reading:?}") };
+            assert_eq!(
+                (task.expires.is_stated(), task.expires_at(), task.eta.is_stated()),
+                (true, None, false)
+            );
+        });
+    }
+
+    #[test]
+    fn every_header_of_protocol_2_is_read() {
+        let mut limits = Vec::new();
+        Value::I32(30).write(&mut limits);
+        Value::F64(2.5).write(&mut limits);
+        let headers = TableWriter::new()
+            .str("task", b"a")
+            .str("id", b"1")
+            .str("lang", b"py")
+            .str("group", b"g")
+            .str("root_id", b"r")
+            .str("parent_id", b"p")
+            .str("shadow", b"s")
+            .str("compression", b"gzip")
+            .with("retries", Value::U8(2))
+            .with("ignore_result", Value::Bool(true))
+            .with("timelimit", Value::Array(crate::wire::Array::new(&limits)))
+            .with("stamps", Value::Table(Table::new(b"")));
+        with_reading(&headers, b"", b"", b"", |reading| {
+            let Reading::Task(task) = reading else { panic!("{reading:?}") };
+            let of = |text: &Option<Text<'_>>| text.as_ref().unwrap().as_str().unwrap().to_owned();
+            assert_eq!(
+                [&task.id, &task.lang, &task.group, &task.root_id, &task.parent_id, &task.shadow]
+                    .map(of)
+                    .join(","),
+                "1,py,g,r,p,s"
+            );
+            assert_eq!(
+                (task.retries, task.ignore_result, task.codec()),
+                (Some(2), Some(true), Some(Codec::Zlib))
+            );
+            assert_eq!(task.time_limit, Some(TimeLimit { hard: Some(30.0), soft: Some(2.5) }));
+        });
+    }
 }

@@ -15,4 +15,4 @@ pub use frame::{ChannelId, Frame, FrameError, FrameKind};
 pub use patch::HeaderPatch;
 pub use props::{ContentHeader, NewHeader, Property, PropsError};
 pub use reader::{Reader, Short};
-pub use table::{Array, Entry, Table, TableError, TableLimits, TableWriter, Value, check_table};
+pub use table::{Array, Entry, Field, Table, TableError, TableLimits, TableWriter, Value, check_table};

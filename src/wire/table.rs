@@ -82,17 +82,76 @@ impl<'a> Table<'a> {
         Entries { len: self.bytes.len(), reader: Reader::new(self.bytes) }
     }
 
+    /// The entries in their order, their values not yet read: for whoever wants few of many. Ends at the first error, silently, so
+    /// it is for tables that [`check_table`] has seen.
+    #[must_use]
+    pub const fn fields(&self) -> Fields<'a> {
+        Fields { rest: self.bytes }
+    }
+
     /// The value under `name`; of duplicates the last, as a Python dict built from the table has it.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<Value<'a>> {
-        let mut found = None;
-        for entry in self.entries() {
-            let entry = entry.ok()?;
-            if entry.name == name {
-                found = Some(entry.value);
+        self.fields().filter(|field| field.name == name).last().and_then(|field| field.value())
+    }
+}
+
+/// One entry of a table whose value is not read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Any bytes, not only UTF-8.
+    pub name: &'a [u8],
+    /// The value's type.
+    pub tag: u8,
+    /// The value, without its length.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    /// The bytes of a long string (`S`), and of nothing else.
+    #[inline]
+    #[must_use]
+    pub const fn str_bytes(&self) -> Option<&'a [u8]> {
+        if self.tag == b'S' { Some(self.bytes) } else { None }
+    }
+
+    /// What it holds. Every field that was delimited has a value.
+    #[must_use]
+    pub fn value(&self) -> Option<Value<'a>> {
+        Some(match self.tag {
+            b'S' => Value::Str(self.bytes),
+            b'x' => Value::Bytes(self.bytes),
+            b'F' => Value::Table(Table::new(self.bytes)),
+            b'A' => Value::Array(Array::new(self.bytes)),
+            tag => Value::read_fixed(tag, &mut Reader::new(self.bytes)).ok()?,
+        })
+    }
+}
+
+/// Iterates over a table's entries without reading their values.
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Field<'a>> {
+        let (&len, rest) = self.rest.split_first()?;
+        let (name, rest) = rest.split_at_checked(usize::from(len))?;
+        let (&tag, rest) = rest.split_first()?;
+        let (bytes, rest) = match SHAPES.get(usize::from(tag)).copied().unwrap_or(UNKNOWN) {
+            UNKNOWN => return None,
+            LONG | NESTED => {
+                let (len, rest) = rest.split_first_chunk::<4>()?;
+                rest.split_at_checked(usize_of(u32::from_be_bytes(*len)))?
             }
-        }
-        found
+            fixed => rest.split_at_checked(usize::from(fixed))?,
+        };
+        self.rest = rest;
+        Some(Field { name, tag, bytes })
     }
 }
 
@@ -239,12 +298,19 @@ impl<'a> Value<'a> {
     pub fn read(reader: &mut Reader<'a>) -> Result<Self, TableError> {
         Ok(match reader.u8()? {
             b'S' => Self::Str(reader.longstr()?),
-            b'V' => Self::Void,
-            b'I' => Self::I32(i32::from_be_bytes(reader.array()?)),
-            b't' => Self::Bool(reader.u8()? != 0),
             b'A' => Self::Array(Array::new(reader.longstr()?)),
             b'F' => Self::Table(Table::new(reader.longstr()?)),
             b'x' => Self::Bytes(reader.longstr()?),
+            tag => Self::read_fixed(tag, reader)?,
+        })
+    }
+
+    /// A value whose length its tag tells.
+    fn read_fixed(tag: u8, reader: &mut Reader<'a>) -> Result<Self, TableError> {
+        Ok(match tag {
+            b'V' => Self::Void,
+            b'I' => Self::I32(i32::from_be_bytes(reader.array()?)),
+            b't' => Self::Bool(reader.u8()? != 0),
             b'i' => Self::U32(reader.u32()?),
             b'l' => Self::I64(i64::from_be_bytes(reader.array()?)),
             b'L' => Self::LongLong(i64::from_be_bytes(reader.array()?)),
@@ -548,6 +614,10 @@ mod tests {
             write_entry(&mut again, entry.name, &entry.value);
         }
         assert_eq!(again, bytes);
+        let lazily: Vec<_> = Table::new(&bytes).fields().map(|field| (field.name, field.value())).collect();
+        let eagerly: Vec<_> =
+            Table::new(&bytes).entries().map(|e| e.unwrap()).map(|e| (e.name, Some(e.value))).collect();
+        assert_eq!(lazily, eagerly);
     }
 
     #[test]
