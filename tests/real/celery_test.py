@@ -5,12 +5,10 @@ import time
 
 import pytest
 
-from conftest import old
+from conftest import AGES
 from harness.celery import Producer, ProducerError, Worker
+from harness.pair import Pair
 from harness.process import wait_for
-
-# The newest always; each older one where its interpreter is on the machine.
-AGES = ["celery5", old("celery52"), old("celery44"), old("celery31")]
 
 
 CODECS = {
@@ -19,38 +17,6 @@ CODECS = {
     "celery44": ["gzip", "bzip2", "lzma", "brotli", "zstd"],
     "celery31": ["gzip", "bzip2"],
 }
-
-
-class Pair:
-    def __init__(self, place, via, node, age, vhost, queues=("celery", "other", "high"), settings=None, arguments=("-E",)):
-        self.via, self.node, self.vhost, self.age, self.place = via, node, vhost, age, place
-        node.add_vhost(vhost)
-        url = via.url(vhost=vhost)
-        self.producer = Producer(place, url, venv=age, name="p", settings=settings)
-        self.worker = Worker(place, url, queues, venv=age, arguments=arguments, name="w", settings=settings)
-
-    def __enter__(self):
-        try:
-            self.worker.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        self.producer.kill()
-        self.worker.__exit__()
-        self.node.eval(f'catch rabbit_vhost:delete(<<"{self.vhost}">>, <<"tests">>)')
-
-    def run(self, code):
-        return self.producer.run(code)
-
-    def run_and_see(self, task, options, arguments="()"):
-        """Calls a task and waits for its result; (result, what the worker saw of it, what py-amqp was given)."""
-        self.producer.published()
-        result, task_id = self.run(f"(lambda r: (r.get(timeout=30), r.id))({task}.apply_async({arguments}, {options}))")
-        given = [p for p in self.producer.published() if p["id"] == task_id]
-        return result, self.worker.ran(task_id)[0], given[0]
 
 
 def label(via, age, what):
@@ -194,23 +160,15 @@ def test_five_hundred_tasks_run_once_each_in_the_order_sent(pair):
 
 
 def test_events_tell_a_task_s_life(pair):
-    seen = pair.run("""
-out = []
-with app.connection() as connection:
-    receiver = app.events.Receiver(connection, handlers={"*": lambda e: out.append((e["type"], e.get("uuid")))})
-    capture = receiver.itercapture(limit=None, timeout=0.5, wakeup=True)
-    next(capture)
-    sent = add.delay(1, 1)
-    end = time.time() + 15
-    try:
-        for _ in capture:
-            if ("task-succeeded", sent.id) in out or time.time() > end:
-                break
-    except Exception as error:
-        out.append((repr(error), None))
-    out = [kind for kind, uuid in out if uuid == sent.id]
-""")
-    assert [e for e in seen if e in ("task-received", "task-started", "task-succeeded")] == ["task-received", "task-started", "task-succeeded"]
+    pair.listen()
+    task_id = pair.run("add.delay(1, 1).id")
+
+    def life():
+        kinds = [kind for kind, uuid, _ in pair.heard() if uuid == task_id]
+        return "task-succeeded" in kinds and kinds
+
+    kinds = wait_for(life, 15, 0.2, what=pair.heard)
+    assert [k for k in kinds if k in ("task-received", "task-started", "task-succeeded")] == ["task-received", "task-started", "task-succeeded"]
 
 
 def test_inspect_ping_is_answered(pair):

@@ -161,3 +161,7 @@ def old(name):
     if venvs.python(name) is None:
         marks.append(pytest.mark.skip(reason=venvs.why_missing(name)))
     return pytest.param(name, marks=marks, id=name)
+
+
+# The newest always; each older one where its interpreter is on the machine.
+AGES = ["celery5", old("celery52"), old("celery44"), old("celery31")]

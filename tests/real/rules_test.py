@@ -1,0 +1,357 @@
+"""Rules one by one: every action a rule can take, seen in the broker, at the worker and at the caller."""
+
+import time
+
+import pytest
+
+from harness import venvs, wire
+from harness.celery import Producer, ProducerError, Worker
+from harness.pair import Pair
+from harness.process import wait_for
+
+PAST = "expires=__import__('datetime').datetime.utcnow() - __import__('datetime').timedelta(seconds=60)"
+
+RULES = """
+[[rules]]
+name = "override"
+match = { task = "feeds.*", headers = { how = "override" } }
+route = { queue = "feeds", override = true }
+
+[[rules]]
+name = "split"
+match = { task = "stats.*", headers = { how = "split" } }
+route = { split = [{ weight = 3, queue = "most" }, { weight = 1, queue = "few" }], override = true }
+
+[[rules]]
+name = "exchange in full"
+match = { headers = { how = "exchange" } }
+route = { exchange = "audit", exchange_type = "topic", routing_key = "audit.all" }
+
+[[rules]]
+name = "to a queue with arguments"
+match = { headers = { how = "arguments" } }
+route = { queue = "ranked" }
+
+[[task_queues]]
+name = "ranked"
+max_priority = 7
+message_ttl = "1h"
+
+[[rules]]
+name = "set"
+match = { headers = { how = "set" } }
+priority = { set = 7 }
+[[rules]]
+name = "default"
+match = { headers = { how = "default" } }
+priority = { default = 5 }
+[[rules]]
+name = "min and max"
+match = { headers = { how = "clamp" } }
+priority = { min = 2, max = 4 }
+[[rules]]
+name = "map"
+match = { headers = { how = "map" } }
+priority = { map = { 9 = 6, 1 = 2 } }
+
+[[rules]]
+name = "late ones to the dead"
+match = { headers = { how = "late-dead" } }
+expiry = { action = "dead-letter", dead_letter = { queue = "late" } }
+[[rules]]
+name = "late ones returned"
+match = { headers = { how = "late-return" } }
+expiry = { action = "return" }
+[[rules]]
+name = "late ones nacked"
+match = { headers = { how = "late-nack" } }
+expiry = { action = "nack" }
+[[rules]]
+name = "late ones pass"
+match = { headers = { how = "late-pass" } }
+expiry = { action = "pass" }
+[[rules]]
+name = "stamped"
+match = { headers = { how = "stamp" } }
+expiry = { stamp_ttl = true }
+[[rules]]
+name = "imposed"
+match = { headers = { how = "impose" } }
+expiry = { default = "100s", stamp_ttl = true }
+[[rules]]
+name = "shortened"
+match = { headers = { how = "shorten" } }
+expiry = { max = "100s" }
+
+[[rules]]
+name = "killed"
+match = { headers = { how = "kill" } }
+admission = { action = "dead-letter", reason = "imports are off", dead_letter = { queue = "off" } }
+[[rules]]
+name = "dropped"
+match = { headers = { how = "drop" } }
+admission = { action = "drop" }
+[[rules]]
+name = "no pickle"
+match = { content_type = "application/x-python-serialize", headers = { how = "pickle" } }
+admission = { action = "dead-letter", reason = "no pickle here", dead_letter = { queue = "off" } }
+
+[[rules]]
+name = "dry"
+match = { headers = { how = "dry" } }
+route = { queue = "feeds", override = true }
+priority = { set = 9 }
+dry_run = true
+
+[[rules]]
+name = "repair"
+match = { headers = { how = "repair" } }
+compression = { repair = true }
+""" + "".join(f"""
+[[rules]]
+name = "codec {codec}"
+match = {{ headers = {{ how = "{codec}" }} }}
+compression = {{ codec = "{codec}", min_size = "100B" }}
+""" for codec in ("zlib", "bzip2", "lzma", "brotli", "zstd"))
+
+CONTENT_TYPES = {"zlib": "application/x-gzip", "bzip2": "application/x-bz2", "lzma": "application/x-lzma",
+                 "brotli": "application/x-brotli", "zstd": "application/zstd"}
+
+
+@pytest.fixture(scope="module")
+def ruled(node, logs):
+    from harness.umbel import Umbel
+    with Umbel(logs / "rules", node.url(), RULES, name="ruled") as umbel:
+        yield umbel
+
+
+@pytest.fixture(scope="module")
+def room(ruled, node, logs):
+    with Pair(logs / "rules-pair", ruled, node, "celery5", "rules", queues=["celery", "feeds"]) as pair:
+        yield pair
+
+
+def how(word, more=""):
+    return f"headers={{'how': {word!r}}}" + (", " + more if more else "")
+
+
+# routes
+
+def test_override_beats_the_producer_s_own_queue(room):
+    _, ran, given = room.run_and_see("feeds_pull", how("override", "queue='celery2'"), "('u',)")
+    assert (given["routing_key"], ran["routing_key"]) == ("celery2", "feeds")
+
+
+def test_a_split_follows_its_weights(room, node):
+    room.run("[stats_hourly.apply_async(headers={'how': 'split'}) and None for i in range(400)]")
+    with node.client(vhost=room.vhost) as direct:
+        wait_for(lambda: (direct.depth("most") or 0) + (direct.depth("few") or 0) == 400, 15)
+        most = direct.depth("most")
+    assert 240 <= most <= 360, f"{most} of 400 went where three of four should"
+
+
+def test_a_route_to_an_exchange_declares_it_and_uses_its_key(room, node):
+    with node.client(vhost=room.vhost) as direct:
+        direct.call(1, "exchange.declare", exchange="audit", type="topic", durable=True)
+        direct.declare("auditors")
+        direct.call(1, "queue.bind", queue="auditors", exchange="audit", routing_key="audit.#")
+    room.call("add", how("exchange"), "(1, 1)")
+    message = room.in_broker("auditors")
+    assert (message.exchange, message.routing_key) == ("audit", "audit.all")
+
+
+def test_a_missing_queue_is_declared_with_its_arguments(room, node):
+    room.call("add", how("arguments"), "(1, 1)")
+    assert room.in_broker("ranked").headers["task"] == "proj.tasks.add"
+    with node.client(vhost=room.vhost) as direct:
+        direct.declare("ranked", arguments={"x-max-priority": 7, "x-message-ttl": 3600000})
+
+
+# priority
+
+@pytest.mark.parametrize("word, asked, arrived", [
+    ("set", 1, 7), ("default", None, 5), ("default", 3, 3), ("clamp", 9, 4), ("clamp", 0, 2), ("clamp", 3, 3), ("map", 9, 6), ("map", 1, 2), ("map", 5, 5)])
+def test_priorities(room, word, asked, arrived):
+    # a producer that names a queue and no priority sends none
+    options = how(word, "queue='feeds'" + (f", priority={asked}" if asked is not None else ""))
+    _, ran, _ = room.run_and_see("add", options, "(1, 1)")
+    assert ran["priority"] == arrived
+
+
+# expiry
+
+def test_late_ones_go_to_the_dead_letter_queue_with_the_reason(room):
+    task_id, _ = room.call("add", how("late-dead", PAST), "(1, 1)")
+    message = room.in_broker("late")
+    assert message.headers["id"] == task_id
+    assert any("expir" in str(v) for k, v in message.headers.items() if "umbel" in k), message.headers
+    assert room.worker.ran(task_id) == []
+
+
+def raw_late(client, word):
+    import datetime
+    past = (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=1)).isoformat()
+    headers = {"task": "proj.tasks.add", "id": "raw-late", "expires": past, "how": word, "lang": "py", "retries": 0}
+    client.publish("celery", b"[[1, 1], {}, {}]", headers=headers, content_type="application/json", content_encoding="utf-8", correlation_id="raw-late")
+
+
+def test_late_ones_can_be_returned(room, ruled):
+    with ruled.client(vhost=room.vhost) as client:
+        client.select_confirms()
+        raw_late(client, "late-return")
+        _, name, returned = client.next()
+        assert name == "basic.return" and returned.body == b"[[1, 1], {}, {}]"
+        assert client.confirmed(1) == set()
+
+
+def test_late_ones_can_be_nacked(room, ruled):
+    with ruled.client(vhost=room.vhost) as client:
+        client.select_confirms()
+        raw_late(client, "late-nack")
+        assert client.confirmed(1) == {1}
+
+
+def test_late_ones_can_pass(room):
+    task_id, _ = room.call("add", how("late-pass", PAST + ", queue='passed'"), "(1, 1)")
+    # Celery 5 stamps a TTL of nothing itself: the broker drops it where nobody waits, so the number is all there is to see
+    assert room.via.get("/healthz")[0] == 200 and task_id
+
+
+def test_the_remaining_time_becomes_the_ttl(room, ruled):
+    import datetime
+    soon = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=100)).isoformat()
+    with ruled.client(vhost=room.vhost) as client:
+        client.declare("stamped")
+        headers = {"task": "proj.tasks.add", "id": "s1", "expires": soon, "how": "stamp"}
+        client.publish("stamped", b"[[1, 1], {}, {}]", headers=headers, content_type="application/json", correlation_id="s1")
+    message = room.in_broker("stamped")
+    assert 90_000 <= int(message.properties["expiration"]) <= 100_000
+    assert message.headers["expires"] == soon
+
+
+def test_an_expiry_is_imposed_where_there_was_none(room):
+    room.call("add", how("impose", "queue='imposed'"), "(1, 1)")
+    message = room.in_broker("imposed")
+    assert 90_000 <= int(message.properties["expiration"]) <= 100_000
+    assert message.headers["expires"].endswith("+00:00")
+
+
+def test_an_expiry_too_far_is_shortened(room):
+    import datetime
+    room.call("add", how("shorten", "queue='shortened', expires=3600"), "(1, 1)")
+    message = room.in_broker("shortened")
+    left = datetime.datetime.fromisoformat(message.headers["expires"]) - datetime.datetime.now(datetime.timezone.utc)
+    assert 80 <= left.total_seconds() <= 101
+
+
+# compression
+
+@pytest.mark.parametrize("codec", CONTENT_TYPES)
+def test_each_codec_is_kombu_s_own(room, codec):
+    task_id, given = room.call("echo", how(codec, "queue='packed'"), "('umbel ' * 1000,)")
+    message = room.in_broker("packed")
+    assert message.headers["compression"] == CONTENT_TYPES[codec]
+    assert len(message.body) < given["bytes"] / 5
+    assert room.run(f"(lambda r: r.get(timeout=20))(echo.apply_async(('umbel ' * 1000,), {how(codec)}))") == "umbel " * 1000
+
+
+@pytest.mark.old
+@pytest.mark.parametrize("age", ["celery52", "celery44", "celery31"])
+def test_workers_of_old_read_what_we_compress(ruled, node, vhost, place, age, processes):
+    if venvs.python(age) is None:
+        pytest.skip(venvs.why_missing(age))
+    worker = processes(Worker, ruled.url(vhost=vhost), venv=age)
+    producer = processes(Producer, ruled.url(vhost=vhost), venv=age)
+    codecs = ["zlib", "bzip2"] if age == "celery31" else list(CONTENT_TYPES)
+    for codec in codecs:
+        assert producer.run(f"echo.apply_async(('umbel ' * 1000,), {how(codec)}).get(timeout=20)") == "umbel " * 1000, codec
+    assert len(worker.executed()) == len(codecs)
+
+
+def test_a_plain_body_under_a_compression_header_is_repaired(room, ruled):
+    """What workers of Celery 5.3.0 to 5.3.5 send when they retry a compressed task; a worker would acknowledge and drop it."""
+    headers = {"lang": "py", "task": "proj.tasks.add", "id": "repaired", "retries": 1, "timelimit": [None, None], "root_id": "repaired",
+               "eta": None, "expires": None, "how": "repair", "compression": "application/x-gzip"}
+    body = b'[[20, 22], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+    with ruled.client(vhost=room.vhost) as client:
+        client.publish("celery", body, headers=headers, content_type="application/json", content_encoding="utf-8", correlation_id="repaired", delivery_mode=2)
+        wait_for(lambda: room.worker.ran("repaired"), 10)
+
+
+# admission
+
+def test_a_kill_switch_puts_tasks_aside_with_the_reason(room):
+    task_id, _ = room.call("add", how("kill"), "(1, 1)")
+    message = room.in_broker("off")
+    assert message.headers["id"] == task_id
+    assert any("imports are off" in str(v) for v in message.headers.values())
+    assert room.worker.ran(task_id) == []
+
+
+def test_what_is_dropped_is_gone_and_the_producer_goes_on(room):
+    task_id, _ = room.call("add", how("drop"), "(1, 1)")
+    assert room.run_and_see("add", "", "(1, 2)")[0] == 3
+    assert room.worker.ran(task_id) == []
+
+
+def test_a_serializer_can_be_kept_out(room):
+    kept, _ = room.call("add", how("pickle", "serializer='pickle'"), "(1, 1)")
+    assert room.in_broker("off").headers["id"] == kept
+    assert room.run_and_see("add", how("pickle"), "(1, 2)")[0] == 3
+
+
+# dry run
+
+def test_a_dry_rule_changes_nothing(room):
+    _, ran, given = room.run_and_see("add", how("dry", "priority=1"), "(1, 1)")
+    assert (ran["routing_key"], ran["priority"]) == ("celery", 1) == (given["routing_key"], given["priority"])
+
+
+def test_a_whole_policy_can_be_dry(make_umbel, node, vhost):
+    umbel = make_umbel(node.url(), '[policy]\ndry_run = true\n[[rules]]\nname = "all"\nroute = { queue = "feeds", override = true }\npriority = { set = 9 }\n')
+    vector = {"task": "proj.tasks.add", "id": "d1"}
+    with umbel.client(vhost=vhost) as client, node.client(vhost=vhost) as direct:
+        client.declare("celery")
+        header = wire.header(2, headers=vector, content_type="application/json")
+        client.publish("celery", b"[]", header_payload=header)
+        wait_for(lambda: direct.depth("celery") == 1)
+        assert direct.get("celery").header == header
+
+
+# mistakes
+
+def test_a_route_to_a_queue_that_may_not_be_made_costs_no_task(make_umbel, node, vhost):
+    umbel = make_umbel(node.url(), '[policy]\ncreate_missing_queues = false\n[[rules]]\nname = "wrong"\nmatch = { task = "*" }\nroute = { queue = "missing" }\n')
+    with umbel.client(vhost=vhost) as client, node.client(vhost=vhost) as direct:
+        client.declare("celery")
+        client.select_confirms()
+        for i in range(5):
+            client.publish("celery", b"[[], {}, {}]", headers={"task": "t", "id": f"{i}"}, content_type="application/json")
+        assert client.confirmed(5) == set()
+        wait_for(lambda: direct.depth("celery") == 5, 10)
+
+
+def test_a_body_that_cannot_be_read_is_forwarded_untouched(ruled, room, node):
+    with ruled.client(vhost=room.vhost) as client, node.client(vhost=room.vhost) as direct:
+        direct.declare("strange")
+        for body, kind in ((b"\x80\x04not a pickle", "application/x-python-serialize"), (b"{not json", "application/json"), (b"\xff" * 20, "application/x-msgpack")):
+            client.publish("strange", body, content_type=kind, content_encoding="binary", headers={})
+            wait_for(lambda: direct.depth("strange") == 1)
+            assert direct.get("strange").body == body
+
+
+# elsewhere
+
+@pytest.mark.slow
+def test_a_route_may_lead_to_another_broker(make_umbel, node, own_node):
+    umbel = make_umbel(node.url(), f'[upstreams.eu]\nurls = ["{own_node.url()}"]\n[[rules]]\nname = "eu"\nmatch = {{ task = "eu.*" }}\nroute = {{ upstream = "eu", queue = "celery-eu" }}\n')
+    with umbel.client() as client:
+        client.declare("celery")
+        client.select_confirms()
+        client.publish("celery", b"[[], {}, {}]", headers={"task": "eu.pay", "id": "e1"}, content_type="application/json")
+        client.publish("celery", b"[[], {}, {}]", headers={"task": "us.pay", "id": "u1"}, content_type="application/json")
+        assert client.confirmed(2) == set()
+    wait_for(lambda: own_node.depth("celery-eu") == 1, 10)
+    with node.client() as direct:
+        assert [m.headers["id"] for m in direct.drain("celery")] == ["u1"]
+        direct.call(1, "queue.delete", queue="celery")
