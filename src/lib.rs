@@ -4,6 +4,7 @@ pub mod admin;
 pub mod celery;
 pub mod config;
 pub mod metrics;
+pub mod net;
 pub mod policy;
 pub mod wire;
 pub mod session;

@@ -20,7 +20,7 @@ mod client;
 
 pub use hub::{Action, Counters, Hub, LinkLook, LoginOutcome, SessionLook};
 pub use identity::{Credentials, Secret};
-pub use judge::{Authored, Decision, Edited, Judge, Place, PublishView, Settle, Settled, SessionFacts, Target};
+pub use judge::{Authored, Decision, Edited, Judge, PassAll, Place, PublishView, Settle, Settled, SessionFacts, Target};
 pub use refusal::{Refusal, Scope, reply_name};
 pub use settings::{Limits, Retry, UpstreamSettings, Url};
 pub use stream::{OutStream, Spares, Spot};

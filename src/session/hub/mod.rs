@@ -309,6 +309,21 @@ impl Hub {
         self.sessions.get(sid.0).is_some_and(|s| !s.paused)
     }
 
+    /// Whether a client's next frame may be looked at.
+    #[must_use]
+    pub fn client_gate_open(&self, sid: SessionId) -> bool {
+        self.sessions.get(sid.0).is_none_or(|s| s.gate == Gate::Open)
+    }
+
+    /// A client's own link.
+    #[must_use]
+    pub fn pinned_link(&self, sid: SessionId) -> Option<LinkId> {
+        match self.sessions.get(sid.0)?.pin {
+            super::client::Pin::Up(lid) | super::client::Pin::Dialing(lid) => Some(lid),
+            super::client::Pin::None => None,
+        }
+    }
+
     fn mark_link(&mut self, lid: LinkId) {
         if let Some(link) = self.links.get_mut(lid.0) {
             if !link.dirty {

@@ -1,0 +1,194 @@
+//! One client's socket: bytes in, bytes out. The protocol is the Hub's.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::thread::{Signal, Thread};
+use super::tls::Transport;
+use crate::session::SessionId;
+
+/// Reads of one client before others get their turn.
+const READS_A_TURN: u32 = 8;
+/// How long a client that was told goodbye is listened to, so that a reset does not destroy our last words.
+const LINGER: Duration = Duration::from_millis(1500);
+/// What may wait behind a gate before the socket is left unread.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// Ends the session in the Hub however the task ends, by a panic too (SPEC S5).
+struct Ending {
+    thread: Rc<Thread>,
+    sid: SessionId,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.thread.metrics.clients.panics.inc();
+        }
+        self.thread.remove_session(self.sid);
+    }
+}
+
+struct Client {
+    thread: Rc<Thread>,
+    sid: SessionId,
+    signal: Rc<Signal>,
+    /// What the Hub has not taken: part of a frame, or what waits behind a gate.
+    kept: Vec<u8>,
+    ended: bool,
+}
+
+/// Until the client, or the Hub, has had enough.
+pub async fn run(thread: Rc<Thread>, sid: SessionId, mut io: Transport, signal: Rc<Signal>) {
+    let _ending = Ending { thread: Rc::clone(&thread), sid };
+    let mut client = Client { thread, sid, signal, kept: Vec::new(), ended: false };
+    let result = std::future::poll_fn(|cx| client.poll(cx, &mut io)).await;
+    if let Err(error) = result {
+        tracing::debug!(session = sid.0, %error, "client connection lost");
+        return;
+    }
+    // What is left may be as much as the bound allows: it gets a moment.
+    let rest = client.thread.hub.borrow().client_out(sid).to_vec();
+    let goodbye = async {
+        if !rest.is_empty() {
+            io.write_all(&rest).await?;
+        }
+        io.shutdown().await?;
+        let mut sink = [0; 4096];
+        while !client.ended && io.read(&mut sink).await? > 0 {}
+        Ok::<(), io::Error>(())
+    };
+    let _ = tokio::time::timeout(LINGER, goodbye).await;
+}
+
+impl Client {
+    fn poll(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<()>> {
+        self.signal.listen(cx.waker());
+        for turn in 0.. {
+            if self.poll_write(cx, io)? && self.signal.hangs_up() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.signal.take_resume() && !self.kept.is_empty() {
+                let kept = std::mem::take(&mut self.kept);
+                self.hand_in(&kept);
+                continue;
+            }
+            if self.ended {
+                // What waits behind a gate was sent before the end of file: it still counts.
+                let waits = !self.kept.is_empty() && !self.thread.hub.borrow().client_gate_open(self.sid);
+                return if waits { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+            if self.kept.len() > KEPT_BYTES_MAX && !self.thread.hub.borrow().client_gate_open(self.sid) {
+                return Poll::Pending;
+            }
+            if turn >= READS_A_TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.poll_read(cx, io) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => {
+                    // The read may have caused something to write.
+                    if self.poll_write(cx, io)? && self.signal.hangs_up() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Writes what there is; whether all of it is in the socket.
+    fn poll_write(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> io::Result<bool> {
+        let mut wrote = false;
+        loop {
+            let mut hub = self.thread.hub.borrow_mut();
+            let out = hub.client_out(self.sid);
+            if out.is_empty() {
+                break;
+            }
+            match Pin::new(&mut *io).poll_write(cx, out) {
+                Poll::Ready(Ok(n)) => {
+                    self.thread.metrics.flows.client_out.bytes.inc_by(crate::wire::num::u64_of(n));
+                    hub.client_written(self.thread.now(), self.sid, n);
+                    wrote = true;
+                }
+                Poll::Ready(Err(e)) => return Err(e),
+                Poll::Pending => return Ok(false),
+            }
+        }
+        if wrote {
+            if let Transport::Tls(_) = io {
+                let _ = Pin::new(&mut *io).poll_flush(cx)?;
+            }
+            let own = self.thread.hub.borrow().pinned_link(self.sid);
+            if let Some(lid) = own {
+                self.thread.wake_link(lid);
+            }
+        }
+        Ok(true)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<()>> {
+        let thread = Rc::clone(&self.thread);
+        let mut buffer = thread.buffer.borrow_mut();
+        let kept = self.kept.len();
+        // A large frame is read to where it is kept; anything else into the thread's buffer, behind what was kept.
+        if kept + 4096 > buffer.len() / 2 {
+            drop(buffer);
+            let more = crate::wire::frame::missing(&self.kept).clamp(16 * 1024, 1 << 20);
+            self.kept.resize(kept + more, 0);
+            let mut room = ReadBuf::new(self.kept.get_mut(kept..).unwrap_or(&mut []));
+            let polled = Pin::new(io).poll_read(cx, &mut room);
+            let read = room.filled().len();
+            self.kept.truncate(kept + read);
+            std::task::ready!(polled)?;
+            self.count(read);
+            let all = std::mem::take(&mut self.kept);
+            self.hand_in(&all);
+            return Poll::Ready(Ok(()));
+        }
+        let Some((front, room)) = buffer.split_at_mut_checked(kept) else { return Poll::Pending };
+        let mut room = ReadBuf::new(room);
+        std::task::ready!(Pin::new(io).poll_read(cx, &mut room))?;
+        let read = room.filled().len();
+        front.copy_from_slice(&self.kept);
+        self.kept.clear();
+        self.count(read);
+        let all = buffer.get(..kept + read).unwrap_or(&[]);
+        self.hand_in(all);
+        Poll::Ready(Ok(()))
+    }
+
+    fn count(&mut self, read: usize) {
+        self.ended |= read == 0;
+        self.thread.metrics.flows.client_in.bytes.inc_by(crate::wire::num::u64_of(read));
+    }
+
+    /// The Hub takes what it can; the rest is kept.
+    fn hand_in(&mut self, bytes: &[u8]) {
+        let took = {
+            let mut hub = self.thread.hub.borrow_mut();
+            let mut judge = self.thread.judge.borrow_mut();
+            hub.client_bytes(self.thread.now(), self.sid, bytes, &mut **judge)
+        };
+        let rest = bytes.get(took..).unwrap_or(&[]);
+        if rest.is_empty() {
+            if self.kept.capacity() > 0 {
+                self.kept = Vec::new();
+            }
+        } else {
+            let missing = crate::wire::frame::missing(rest).min(1 << 20);
+            self.kept = Vec::with_capacity(rest.len() + missing);
+            self.kept.extend_from_slice(rest);
+        }
+        self.thread.carry_out();
+    }
+}

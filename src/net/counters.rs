@@ -1,0 +1,57 @@
+//! The Hub's plain numbers into the metrics that others read, ten times a second: no atomic on the way of a publish.
+
+use std::rc::Rc;
+
+use super::thread::Thread;
+use crate::metrics::{Limit, Login, Metrics, Refusal, Scope, SessionState};
+use crate::session::Counters;
+
+/// Adds what has happened since `before`.
+pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
+    let d = |f: fn(&Counters) -> u64| f(now).saturating_sub(f(before));
+    let ledger = &metrics.delivery.ledger;
+    ledger.accepted.inc_by(d(|c| c.accepted));
+    ledger.forwarded.inc_by(d(|c| c.confirmed + c.implied));
+    ledger.refused.of(Refusal::WindowFull).inc_by(d(|c| c.limit_window));
+    ledger.refused.of(Refusal::UpstreamError).inc_by(d(|c| c.refused - c.limit_window.min(c.refused)));
+    ledger.refused.of(Refusal::UpstreamNack).inc_by(d(|c| c.nacked));
+    metrics.flows.client_in.frames.inc_by(d(|c| c.frames_in));
+    let clients = &metrics.clients;
+    clients.logins.of(Login::Accepted).inc_by(d(|c| c.logins_accepted + c.logins_remembered));
+    clients.logins.of(Login::WrongPassword).inc_by(d(|c| c.logins_refused));
+    clients.logins.of(Login::UpstreamDown).inc_by(d(|c| c.logins_unreachable));
+    clients.credentials_cache.of(crate::metrics::CacheAnswer::Hit).inc_by(d(|c| c.logins_remembered));
+    clients.credentials_cache.of(crate::metrics::CacheAnswer::Miss).inc_by(d(|c| c.logins_accepted));
+    clients.errors.of(Scope::Channel).inc_by(d(|c| c.channel_errors));
+    clients.errors.of(Scope::Connection).inc_by(d(|c| c.connection_errors));
+    for (limit, count) in [
+        (Limit::FrameSize, d(|c| c.limit_frame)),
+        (Limit::MessageSize, d(|c| c.limit_message)),
+        (Limit::Channels, d(|c| c.limit_channels)),
+        (Limit::Connections, d(|c| c.limit_sessions)),
+        (Limit::HandshakeTime, d(|c| c.limit_handshake)),
+        (Limit::TableDepth, d(|c| c.limit_table)),
+        (Limit::Window, d(|c| c.limit_window)),
+        (Limit::OutBacklog, d(|c| c.limit_backlog)),
+    ] {
+        clients.limits.of(limit).inc_by(count);
+    }
+    let confirms = d(|c| c.confirm_count);
+    if confirms > 0 {
+        let each = d(|c| c.confirm_wait_ms) / confirms;
+        metrics.delivery.confirm_seconds.observe(std::time::Duration::from_millis(each), confirms);
+    }
+    *before = now.clone();
+}
+
+/// What there is now.
+pub fn gauges(thread: &Rc<Thread>) {
+    let hub = thread.hub.borrow();
+    let (running, pinned, channels, _) = hub.totals();
+    let sessions = &thread.metrics.clients.sessions;
+    let set = |state, n: usize| sessions.of(state).set(i64::try_from(n).unwrap_or(i64::MAX));
+    set(SessionState::Pooled, running.saturating_sub(pinned));
+    set(SessionState::Pinned, pinned);
+    thread.metrics.clients.channels.set(i64::try_from(channels).unwrap_or(i64::MAX));
+    thread.metrics.delivery.unconfirmed_messages.set(i64::try_from(hub.unsettled()).unwrap_or(i64::MAX));
+}

@@ -1,0 +1,168 @@
+//! One upstream's socket: dialed, then bytes in and out. The protocol is the Hub's.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::thread::{Signal, Thread};
+use super::tls::Transport;
+use crate::session::{LinkId, UpstreamId, Url};
+
+/// Reads of one upstream before others get their turn.
+const READS_A_TURN: u32 = 8;
+/// Chunks handed to the kernel in one call.
+const SLICES: usize = 16;
+
+struct Ending {
+    thread: Rc<Thread>,
+    lid: LinkId,
+    why: String,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.thread.metrics.clients.panics.inc();
+        }
+        self.thread.remove_link(self.lid, &self.why);
+    }
+}
+
+struct Link {
+    thread: Rc<Thread>,
+    lid: LinkId,
+    signal: Rc<Signal>,
+    kept: Vec<u8>,
+}
+
+/// From dialing to the end.
+pub async fn run(thread: Rc<Thread>, lid: LinkId, url: Url, upstream: UpstreamId, timeout_ms: u64, signal: Rc<Signal>) {
+    let mut ending = Ending { thread: Rc::clone(&thread), lid, why: "given up".to_owned() };
+    let tls = thread.tls.borrow().get(upstream.0).cloned().flatten();
+    let mut io = match super::dial::dial(&url, tls.as_ref(), timeout_ms).await {
+        Ok(io) => io,
+        Err(why) => {
+            tracing::warn!(upstream = upstream.0, address = %url, %why, "an upstream could not be reached");
+            ending.why = why;
+            return;
+        }
+    };
+    let now = thread.now();
+    thread.hub.borrow_mut().dialed(now, lid);
+    let mut link = Link { thread: Rc::clone(&thread), lid, signal, kept: Vec::new() };
+    thread.carry_out();
+    let result = std::future::poll_fn(|cx| link.poll(cx, &mut io)).await;
+    ending.why = match result {
+        Ok(()) => format!("{url}: closed"),
+        Err(e) => format!("{url}: {e}"),
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(500), io.shutdown()).await;
+}
+
+impl Link {
+    fn poll(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<()>> {
+        self.signal.listen(cx.waker());
+        for turn in 0.. {
+            if self.poll_write(cx, io)? && self.signal.hangs_up() {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.thread.hub.borrow().link_wants_reads(self.lid) {
+                // A link that is given up is not read any more; one that is paused is woken when its client has read.
+                return Poll::Pending;
+            }
+            if turn >= READS_A_TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.poll_read(cx, io) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream hung up"))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => {
+                    if self.poll_write(cx, io)? && self.signal.hangs_up() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> io::Result<bool> {
+        let mut wrote = false;
+        loop {
+            let mut hub = self.thread.hub.borrow_mut();
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = hub.link_out(self.lid, &mut slices);
+            if filled == 0 {
+                break;
+            }
+            let polled = Pin::new(&mut *io).poll_write_vectored(cx, slices.get(..filled).unwrap_or(&[]));
+            match polled {
+                Poll::Ready(Ok(n)) => {
+                    self.thread.metrics.flows.upstream_out.bytes.inc_by(crate::wire::num::u64_of(n));
+                    hub.link_written(self.thread.now(), self.lid, n);
+                    wrote = true;
+                }
+                Poll::Ready(Err(e)) => return Err(e),
+                Poll::Pending => return Ok(false),
+            }
+        }
+        if wrote {
+            if let Transport::Tls(_) = io {
+                let _ = Pin::new(&mut *io).poll_flush(cx)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<usize>> {
+        let thread = Rc::clone(&self.thread);
+        let mut buffer = thread.buffer.borrow_mut();
+        let kept = self.kept.len();
+        if kept + 4096 > buffer.len() / 2 {
+            drop(buffer);
+            let more = crate::wire::frame::missing(&self.kept).clamp(16 * 1024, 1 << 20);
+            self.kept.resize(kept + more, 0);
+            let mut room = ReadBuf::new(self.kept.get_mut(kept..).unwrap_or(&mut []));
+            let polled = Pin::new(io).poll_read(cx, &mut room);
+            let read = room.filled().len();
+            self.kept.truncate(kept + read);
+            std::task::ready!(polled)?;
+            let all = std::mem::take(&mut self.kept);
+            self.hand_in(&all, read);
+            return Poll::Ready(Ok(read));
+        }
+        let Some((front, room)) = buffer.split_at_mut_checked(kept) else { return Poll::Pending };
+        let mut room = ReadBuf::new(room);
+        std::task::ready!(Pin::new(io).poll_read(cx, &mut room))?;
+        let read = room.filled().len();
+        front.copy_from_slice(&self.kept);
+        self.kept.clear();
+        let all = buffer.get(..kept + read).unwrap_or(&[]);
+        self.hand_in(all, read);
+        Poll::Ready(Ok(read))
+    }
+
+    fn hand_in(&mut self, bytes: &[u8], read: usize) {
+        self.thread.metrics.flows.upstream_in.bytes.inc_by(crate::wire::num::u64_of(read));
+        let took = {
+            let mut hub = self.thread.hub.borrow_mut();
+            let mut judge = self.thread.judge.borrow_mut();
+            hub.link_bytes(self.thread.now(), self.lid, bytes, &mut **judge)
+        };
+        let rest = bytes.get(took..).unwrap_or(&[]);
+        if !rest.is_empty() {
+            self.kept.reserve(rest.len());
+            self.kept.extend_from_slice(rest);
+        } else if self.kept.capacity() > 65536 {
+            self.kept = Vec::new();
+        }
+        self.thread.carry_out();
+    }
+}

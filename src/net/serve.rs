@@ -1,0 +1,137 @@
+//! The data thread's life: listen, tick, reload, drain.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::Clock;
+use super::load::Loaded;
+use super::thread::Thread;
+use super::tls::{self, Outgoing};
+use crate::metrics::Metrics;
+use crate::metrics::status::Status;
+use crate::session::Hub;
+
+/// The Hub's clock ticks this often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the data thread needs to live.
+pub struct Serve {
+    /// The configuration in force.
+    pub loaded: Loaded,
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+    /// Whoever wants to know how it is.
+    pub status: mpsc::Receiver<oneshot::Sender<Status>>,
+    /// For salts and jitter.
+    pub seed: [u8; 32],
+    /// The AMQP socket, bound.
+    pub listener: std::net::TcpListener,
+}
+
+/// Runs until told to stop, then drains (SPEC D7).
+///
+/// # Errors
+/// What kept it from beginning.
+pub fn serve(what: Serve) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, live(what))
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".to_owned(), |h| h.trim().to_owned())
+}
+
+async fn live(what: Serve) -> io::Result<()> {
+    let Serve { loaded, metrics, mut status, seed, listener } = what;
+    let config = &loaded.config;
+    let other = |e: String| io::Error::other(e);
+    let acceptor = config.listen.tls.as_ref().map(tls::acceptor).transpose().map_err(other)?;
+    let mut outgoing = Vec::new();
+    for upstream in &config.upstreams {
+        let wanted = upstream.urls.iter().any(|u| u.tls);
+        outgoing.push(if wanted { Some(Outgoing::new(&upstream.tls).map_err(other)?) } else { None });
+    }
+    let clock = Clock::start();
+    let hub = Hub::new(
+        super::settings::limits(config),
+        super::settings::upstreams(config),
+        seed,
+        super::settings::our_properties(&hostname()),
+    );
+    let judge = super::reload::first_judge(&loaded, &metrics, seed);
+    let thread = Thread::new(hub, judge, clock, Arc::clone(&metrics), outgoing);
+    thread.hub.borrow_mut().start(thread.now());
+    thread.carry_out();
+    let listener = TcpListener::from_std(listener)?;
+    tracing::info!(address = %listener.local_addr()?, "listening for AMQP");
+    let accepting = tokio::task::spawn_local(super::listen::accept(Rc::clone(&thread), listener, acceptor));
+    let drain_timeout = config.limits.drain_timeout;
+    let loaded = Rc::new(RefCell::new(loaded));
+    let mut reloads = super::reload::watch(&loaded)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut counted = crate::session::Counters::default();
+    let mut state = super::status::Reporter::new(thread.now());
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => tick(&thread, &mut counted),
+            Some(reply) = status.recv() => {
+                tick(&thread, &mut counted);
+                let _ = reply.send(state.report(&thread, &loaded.borrow(), false));
+            }
+            Some(()) = reloads.recv() => {
+                let error = super::reload::reload(&thread, &loaded, seed);
+                state.reloaded(error);
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    accepting.abort();
+    tracing::info!("draining: no new clients, what was handed over is delivered");
+    thread.hub.borrow_mut().drain(thread.now());
+    thread.carry_out();
+    let deadline = tokio::time::sleep(drain_timeout);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                tick(&thread, &mut counted);
+                if thread.hub.borrow().drained() {
+                    tracing::info!("drained");
+                    return Ok(());
+                }
+            }
+            Some(reply) = status.recv() => { let _ = reply.send(state.report(&thread, &loaded.borrow(), true)); }
+            () = &mut deadline => {
+                let left = thread.hub.borrow().unsettled();
+                if left > 0 {
+                    tracing::error!(left, "the drain's deadline has come with publishes unconfirmed");
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn tick(thread: &Rc<Thread>, counted: &mut crate::session::Counters) {
+    {
+        let mut hub = thread.hub.borrow_mut();
+        let mut judge = thread.judge.borrow_mut();
+        hub.tick(thread.now(), &mut **judge);
+        super::counters::publish(&thread.metrics, counted, &hub.counters);
+    }
+    thread.metrics.ticks.inc();
+    super::counters::gauges(thread);
+    thread.carry_out();
+}

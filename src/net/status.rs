@@ -1,0 +1,171 @@
+//! `/status`, filled in from a look at the Hub (SPEC M1). Never a secret.
+
+use std::rc::Rc;
+
+use super::load::Loaded;
+use super::thread::Thread;
+use crate::metrics::status::{
+    ChannelStatus, ConfigStatus, LaneStatus, LinkStatus, ListenerStatus, ProcessStatus, SESSIONS_LISTED_MAX, SessionStatus,
+    SessionsStatus, Status, UpstreamState, UpstreamStatus,
+};
+use crate::session::{self, LinkLook, Now, SessionLook, UpstreamId};
+use crate::wire::num::{u32_clamped, u64_of};
+use crate::wire::table::{Table, Value};
+
+/// What the Hub does not know: since when, and how the last reload went.
+pub struct Reporter {
+    since: Now,
+    last_reload_error: Option<String>,
+}
+
+impl Reporter {
+    /// From now on.
+    pub fn new(since: Now) -> Self {
+        Self { since, last_reload_error: None }
+    }
+
+    /// A reload has been tried.
+    pub fn reloaded(&mut self, error: Option<String>) {
+        self.last_reload_error = error;
+    }
+
+    /// How everything is.
+    pub fn report(&self, thread: &Rc<Thread>, loaded: &Loaded, draining: bool) -> Status {
+        let now = thread.now();
+        let hub = thread.hub.borrow();
+        let links = hub.look_links(now);
+        let (sessions, total) = hub.look_sessions(now, SESSIONS_LISTED_MAX);
+        let (running, pinned, _, _) = hub.totals();
+        let upstreams = loaded
+            .config
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(index, u)| {
+                let look = hub.look_upstream(UpstreamId(index));
+                let mine: Vec<&LinkLook> = links.iter().filter(|l| l.upstream == UpstreamId(index)).collect();
+                let blocked = mine.iter().any(|l| l.blocked);
+                let properties = look.as_ref().and_then(|l| l.4.clone());
+                let text = |name: &str| properties.as_ref().and_then(|p| string(p, name));
+                UpstreamStatus {
+                    name: u.name.clone(),
+                    urls: u.urls.iter().map(crate::config::BrokerUrl::shown).collect(),
+                    state: match look.as_ref().map(|l| l.0) {
+                        Some(session::UpstreamState::Up) if blocked => UpstreamState::Blocked,
+                        Some(session::UpstreamState::Up) => UpstreamState::Up,
+                        Some(session::UpstreamState::Down) => UpstreamState::Down,
+                        Some(session::UpstreamState::Unknown) | None => UpstreamState::Unknown,
+                    },
+                    product: text("product"),
+                    version: text("version"),
+                    blocked: blocked.then(|| "the broker says connection.blocked".to_owned()),
+                    last_error: look.as_ref().and_then(|l| l.1.clone()),
+                    tier: match u.tier {
+                        crate::config::Tier::Window => "window".to_owned(),
+                        crate::config::Tier::Durable => "durable".to_owned(),
+                    },
+                    retry_in_seconds: None,
+                    links: mine.into_iter().map(link).collect(),
+                }
+            })
+            .collect();
+        let names: Vec<&str> = loaded.config.upstreams.iter().map(|u| u.name.as_str()).collect();
+        Status {
+            process: ProcessStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                uptime_seconds: now.ms.saturating_sub(self.since.ms) / 1000,
+                draining,
+            },
+            config: ConfigStatus {
+                path: loaded.path.as_ref().map(|p| p.display().to_string()),
+                hash: loaded.hash.clone(),
+                loaded_at_unix_seconds: loaded.at_unix_seconds,
+                last_reload_error: self.last_reload_error.clone(),
+                observe: super::reload::observes(&loaded.config),
+            },
+            listeners: vec![ListenerStatus {
+                kind: if loaded.config.listen.tls.is_some() { "amqps" } else { "amqp" }.to_owned(),
+                address: loaded.config.listen.amqp.to_string(),
+            }]
+            .into_iter()
+            .chain(loaded.config.listen.admin.map(|a| ListenerStatus { kind: "admin".to_owned(), address: a.to_string() }))
+            .collect(),
+            upstreams,
+            sessions: SessionsStatus {
+                total: u64_of(total),
+                handshaking: u64_of(total.saturating_sub(running)),
+                pooled: u64_of(running.saturating_sub(pinned)),
+                pinned: u64_of(pinned),
+                listed: sessions.iter().map(|s| session(s, &names)).collect(),
+            },
+            ..Status::default()
+        }
+    }
+}
+
+fn string(table: &[u8], name: &str) -> Option<String> {
+    match Table::new(table).get(name.as_bytes()) {
+        Some(Value::Str(s)) => Some(String::from_utf8_lossy(s).into_owned()),
+        _ => None,
+    }
+}
+
+fn link(l: &LinkLook) -> LinkStatus {
+    LinkStatus {
+        id: u64_of(l.id.0),
+        url: l.url.clone(),
+        state: if l.blocked { "blocked".to_owned() } else { l.state.replace("up", "open").replace("closing", "draining") },
+        identity: l.identity.clone(),
+        pinned_by: l.pinned_by.map(|s| u64_of(s.0)),
+        channels_used: u32_clamped(l.leased),
+        channels_free: u32_clamped(l.channels.saturating_sub(l.leased)),
+        channels_max: u32::from(l.channel_max),
+        unconfirmed_messages: 0,
+        unconfirmed_bytes: u64_of(l.held),
+        connected_seconds: l.up_ms / 1000,
+    }
+}
+
+fn session(s: &SessionLook, upstreams: &[&str]) -> SessionStatus {
+    let text = |name| string(&s.properties, name);
+    SessionStatus {
+        id: u64_of(s.id.0),
+        peer: s.peer.to_string(),
+        user: s.user.clone(),
+        vhost: s.vhost.clone(),
+        client: [text("product"), text("version").or_else(|| text("product_version"))]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" "),
+        connection_name: text("connection_name"),
+        state: match s.state {
+            "login" => "handshake".to_owned(),
+            "running" if s.pinned.is_some() => "pinned".to_owned(),
+            "running" => "pooled".to_owned(),
+            other => other.to_owned(),
+        },
+        pinned_link: s.pinned.map(|l| u64_of(l.0)),
+        channels: s
+            .channels
+            .iter()
+            .map(|(number, confirm, lease, items)| ChannelStatus {
+                number: *number,
+                confirm: *confirm,
+                lanes: lease
+                    .iter()
+                    .map(|(l, up)| LaneStatus {
+                        upstream: upstreams.first().copied().unwrap_or("default").to_owned(),
+                        link: Some(u64_of(l.0)),
+                        channel: Some(*up),
+                    })
+                    .collect(),
+                unsettled: u64_of(*items),
+            })
+            .collect(),
+        out_backlog_bytes: u64_of(s.backlog_bytes),
+        idle_seconds: s.idle_ms / 1000,
+        connected_seconds: 0,
+    }
+}

@@ -1,0 +1,196 @@
+//! What the tasks of the data thread share: the Hub, the judge, one read buffer, and a way to wake each other.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::clock::Clock;
+use super::tls::Outgoing;
+use crate::metrics::Metrics;
+use crate::session::{Action, Hub, Judge, LinkId, Now, SessionId, UpstreamId};
+
+/// Octets read at a time, by whichever task reads: an idle session holds no buffer.
+pub const READ_BYTES: usize = 128 * 1024;
+
+/// How a task is told that there is something to do.
+#[derive(Debug, Default)]
+pub struct Signal {
+    waker: RefCell<Option<Waker>>,
+    hang_up: Cell<bool>,
+    resume: Cell<bool>,
+}
+
+impl Signal {
+    /// Woken from now on: the task that is being polled.
+    pub fn listen(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// There is something to do.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the Hub wants the socket closed once everything is written.
+    pub fn hangs_up(&self) -> bool {
+        self.hang_up.get()
+    }
+
+    /// Whether what is kept should be handed in again; asked once.
+    pub fn take_resume(&self) -> bool {
+        self.resume.replace(false)
+    }
+}
+
+type Signals = RefCell<Vec<Option<Rc<Signal>>>>;
+
+/// See the module.
+pub struct Thread {
+    /// The core.
+    pub hub: RefCell<Hub>,
+    /// Policy, behind the Hub's own trait.
+    pub judge: RefCell<Box<dyn Judge>>,
+    /// The clocks.
+    pub clock: Clock,
+    /// One buffer for all reads.
+    pub buffer: RefCell<Vec<u8>>,
+    /// The numbers that everybody sees.
+    pub metrics: Arc<Metrics>,
+    /// TLS towards each upstream, where its settings are in order.
+    pub tls: RefCell<Vec<Option<Outgoing>>>,
+    sessions: Signals,
+    links: Signals,
+    dirty_sessions: RefCell<Vec<SessionId>>,
+    dirty_links: RefCell<Vec<LinkId>>,
+}
+
+fn signal_at(signals: &Signals, index: usize) -> Option<Rc<Signal>> {
+    signals.borrow().get(index).and_then(Clone::clone)
+}
+
+fn set_signal(signals: &Signals, index: usize, signal: Option<Rc<Signal>>) {
+    let mut signals = signals.borrow_mut();
+    if signals.len() <= index {
+        signals.resize_with(index + 1, || None);
+    }
+    if let Some(slot) = signals.get_mut(index) {
+        *slot = signal;
+    }
+}
+
+impl Thread {
+    /// With a Hub that has not started.
+    pub fn new(hub: Hub, judge: Box<dyn Judge>, clock: Clock, metrics: Arc<Metrics>, tls: Vec<Option<Outgoing>>) -> Rc<Self> {
+        Rc::new(Self {
+            hub: RefCell::new(hub),
+            judge: RefCell::new(judge),
+            clock,
+            buffer: RefCell::new(vec![0; READ_BYTES]),
+            metrics,
+            tls: RefCell::new(tls),
+            sessions: RefCell::default(),
+            links: RefCell::default(),
+            dirty_sessions: RefCell::default(),
+            dirty_links: RefCell::default(),
+        })
+    }
+
+    /// The time.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// A session's task begins.
+    pub fn add_session(&self, sid: SessionId) -> Rc<Signal> {
+        let signal = Rc::new(Signal::default());
+        set_signal(&self.sessions, sid.0, Some(Rc::clone(&signal)));
+        signal
+    }
+
+    /// A session's task ends.
+    pub fn remove_session(self: &Rc<Self>, sid: SessionId) {
+        set_signal(&self.sessions, sid.0, None);
+        self.hub.borrow_mut().client_gone(self.now(), sid);
+        self.carry_out();
+    }
+
+    /// A link's task begins.
+    pub fn add_link(&self, lid: LinkId) -> Rc<Signal> {
+        let signal = Rc::new(Signal::default());
+        set_signal(&self.links, lid.0, Some(Rc::clone(&signal)));
+        signal
+    }
+
+    /// A link's task ends.
+    pub fn remove_link(self: &Rc<Self>, lid: LinkId, why: &str) {
+        set_signal(&self.links, lid.0, None);
+        self.hub.borrow_mut().link_gone(self.now(), lid, why);
+        self.carry_out();
+    }
+
+    /// A client has read what it was sent: its own link may be read again.
+    pub fn wake_link(&self, lid: LinkId) {
+        if let Some(signal) = signal_at(&self.links, lid.0) {
+            signal.wake();
+        }
+    }
+
+    /// After every call of the Hub: its actions are carried out, and those who have something to write are woken.
+    pub fn carry_out(self: &Rc<Self>) {
+        loop {
+            let action = self.hub.borrow_mut().next_action();
+            match action {
+                None => break,
+                Some(Action::Dial { link, url, upstream, timeout_ms }) => self.dial(link, url, upstream, timeout_ms),
+                Some(Action::HangUpLink(lid)) => {
+                    if let Some(signal) = signal_at(&self.links, lid.0) {
+                        signal.hang_up.set(true);
+                        signal.wake();
+                    }
+                }
+                Some(Action::HangUp(sid)) => {
+                    if let Some(signal) = signal_at(&self.sessions, sid.0) {
+                        signal.hang_up.set(true);
+                        signal.wake();
+                    }
+                }
+                Some(Action::Resume(sid)) => {
+                    if let Some(signal) = signal_at(&self.sessions, sid.0) {
+                        signal.resume.set(true);
+                        signal.wake();
+                    }
+                }
+            }
+        }
+        let mut links = self.dirty_links.borrow_mut();
+        let mut sessions = self.dirty_sessions.borrow_mut();
+        {
+            let mut hub = self.hub.borrow_mut();
+            hub.take_dirty_links(&mut links);
+            hub.take_dirty_sessions(&mut sessions);
+        }
+        for lid in links.drain(..) {
+            if let Some(signal) = signal_at(&self.links, lid.0) {
+                signal.wake();
+            }
+        }
+        for sid in sessions.drain(..) {
+            if let Some(signal) = signal_at(&self.sessions, sid.0) {
+                signal.wake();
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "net is where tasks are born")]
+    fn dial(self: &Rc<Self>, lid: LinkId, url: crate::session::Url, upstream: UpstreamId, timeout_ms: u64) {
+        let signal = self.add_link(lid);
+        let thread = Rc::clone(self);
+        tokio::task::spawn_local(super::link::run(thread, lid, url, upstream, timeout_ms, signal));
+    }
+}

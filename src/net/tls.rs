@@ -1,0 +1,138 @@
+//! TLS on either side, and the one type for a socket with or without it (SPEC S3).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::config::{ClientTls, ServerTls};
+
+/// A socket.
+#[derive(Debug)]
+pub enum Transport {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// With TLS, either side.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
+
+fn certs(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| format!("{path}: {e}"))
+}
+
+fn key(path: &str) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| format!("{path}: {e}"))
+}
+
+fn roots(path: &str) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for cert in certs(path)? {
+        store.add(cert).map_err(|e| format!("{path}: {e}"))?;
+    }
+    if store.is_empty() { Err(format!("{path}: no certificate in it")) } else { Ok(store) }
+}
+
+/// What the AMQP port answers TLS with.
+pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, String> {
+    let builder = match &tls.client_ca {
+        Some(ca) => {
+            let verifier =
+                WebPkiClientVerifier::builder(Arc::new(roots(ca)?)).build().map_err(|e| format!("{ca}: {e}"))?;
+            ServerConfig::builder().with_client_cert_verifier(verifier)
+        }
+        None => ServerConfig::builder().with_no_client_auth(),
+    };
+    let config =
+        builder.with_single_cert(certs(&tls.cert)?, key(&tls.key)?).map_err(|e| format!("{}: {e}", tls.cert))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// How an upstream is spoken to over TLS.
+#[derive(Clone)]
+pub struct Outgoing {
+    connector: TlsConnector,
+    server_name: Option<String>,
+}
+
+impl Outgoing {
+    /// From an upstream's settings. Without `ca`, the system's roots in their usual file.
+    pub fn new(tls: &ClientTls) -> Result<Self, String> {
+        let store = match &tls.ca {
+            Some(ca) => roots(ca)?,
+            None => roots("/etc/ssl/certs/ca-certificates.crt")?,
+        };
+        let builder = ClientConfig::builder().with_root_certificates(store);
+        let config = match (&tls.cert, &tls.key) {
+            (Some(cert), Some(k)) => {
+                builder.with_client_auth_cert(certs(cert)?, key(k)?).map_err(|e| format!("{cert}: {e}"))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), server_name: tls.server_name.clone() })
+    }
+
+    /// The TLS handshake; the certificate must bear the configured name, or the url's host.
+    pub async fn connect(&self, host: &str, tcp: TcpStream) -> Result<Transport, String> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(|e| format!("{name}: {e}"))?;
+        let stream = self.connector.connect(name, tcp).await.map_err(|e| format!("TLS: {e}"))?;
+        Ok(Transport::Tls(Box::new(stream.into())))
+    }
+}
