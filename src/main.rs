@@ -1,3 +1,7 @@
 //! The `umbel` command: arguments and exit codes, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    umbel::cli::main()
+}

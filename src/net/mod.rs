@@ -17,4 +17,5 @@ mod thread;
 mod tls;
 
 pub use load::{LoadError, Loaded, load};
+pub use listen::bind;
 pub use serve::{Serve, serve};

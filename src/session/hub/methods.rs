@@ -8,7 +8,6 @@ use crate::session::judge::Judge;
 use crate::session::{LinkId, Now, Refusal, SessionId};
 use crate::wire::frame::{Frame, FrameKind};
 use crate::wire::method::{self, Field, MethodId, MethodWriter};
-use crate::wire::num::u64_of;
 
 /// Where the pseudo-queue of direct reply-to lives (RabbitMQ): bound to the very channel that publishes.
 const REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
@@ -420,11 +419,6 @@ pub(super) fn has_reply(id: MethodId) -> bool {
         id,
         MethodId::BASIC_ACK | MethodId::BASIC_NACK | MethodId::BASIC_REJECT | MethodId::BASIC_RECOVER_ASYNC | MethodId::BASIC_PUBLISH
     )
-}
-
-/// The octets a frame of this payload takes.
-pub(super) fn framed_len(payload: &[u8]) -> u64 {
-    u64_of(payload.len() + crate::wire::frame::FRAME_OVERHEAD)
 }
 
 #[cfg(test)]

@@ -1,0 +1,87 @@
+//! `umbel run`: log, configuration, sockets, admin, data thread, wait.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use super::EXIT_CONFIG;
+use crate::admin::{AdminState, Recent, StatusSource};
+use crate::config::{Log, LogFormat};
+use crate::metrics::Metrics;
+use crate::net::{LoadError, Serve, bind, load, serve};
+
+/// Runs the proxy until SIGTERM or SIGINT, then drains.
+pub fn run(path: Option<&Path>) -> ExitCode {
+    let loaded = match load(path) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let file = path.map_or_else(|| "defaults".to_owned(), |p| p.display().to_string());
+            match &error {
+                LoadError::Problems(problems) => eprintln!("{}", problems.in_file(&file)),
+                LoadError::Unreadable(why) => eprintln!("{why}"),
+            }
+            eprintln!("umbel: the configuration cannot be used; nothing was started");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let recent = Recent::new();
+    log(&loaded.config.log, recent.clone());
+    let metrics = Arc::new(Metrics::new(loaded.config.metrics.task_names_max));
+    let listen = &loaded.config.listen;
+    let listener = match bind(listen.amqp, listen.reuse_port) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(address = %listen.amqp, %error, "cannot listen for AMQP");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (source, status) = StatusSource::new();
+    if let Some(address) = listen.admin {
+        match bind(address, false) {
+            Ok(socket) => {
+                tracing::info!(%address, "admin page");
+                admin(socket, AdminState::new(Arc::clone(&metrics), source, recent));
+            }
+            Err(error) => {
+                tracing::error!(%address, %error, "cannot listen for the admin page");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    match serve(Serve { loaded, metrics, status, seed: rand::random(), listener }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(log: &Log, recent: Recent) {
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = match log.format {
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).with(recent).init();
+}
+
+/// The admin pages have a thread of their own: a busy data thread is seen, not waited for.
+fn admin(socket: std::net::TcpListener, state: AdminState) {
+    let serve = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            if let Ok(listener) = tokio::net::TcpListener::from_std(socket) {
+                crate::admin::serve(listener, state, std::future::pending::<()>()).await;
+            }
+        });
+    };
+    if let Err(error) = std::thread::Builder::new().name("admin".to_owned()).spawn(serve) {
+        tracing::error!(%error, "no thread for the admin page");
+    }
+}
