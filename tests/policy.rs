@@ -372,6 +372,30 @@ fn expiry_is_asked_again_later_and_on_delivery_where_a_rule_wants_that() {
     });
 }
 
+#[test]
+fn an_expiry_is_imposed_on_protocol_1_in_its_body() {
+    let body = br#"{"task": "shop.checkout", "id": "an-id", "args": [], "kwargs": {}, "retries": 0, "expires": null, "utc": true}"#;
+    let mut payload = Vec::new();
+    let content_type = Some(&b"application/json"[..]);
+    NewHeader { body_size: body.len() as u64, content_type, ..NewHeader::default() }.write(&mut payload);
+    let header = ContentHeader::parse(&payload).unwrap();
+    let publish = Publish { exchange: b"celery", routing_key: b"celery", header: &header, body: &[body] };
+    let Reading::Task(task) = read(&publish, &BodyLimits::default()) else { panic!("not a task") };
+    let message = Message { exchange: b"celery", routing_key: b"celery", header: &header, task: Some(&task) };
+    let context =
+        Context { vhost: b"/", user: "guest", client: "127.0.0.1".parse().unwrap(), now: NOW, random: 0 };
+    let config = policy(&rule("expiry = { default = \"1m\" }"));
+    let verdict = config.policy.judge(&mut Memo::new(), &context, &message);
+    let edited = edit(&verdict.edits, &message, &payload, &[body], &Means::default()).unwrap();
+    let new = edited.body.unwrap();
+    assert!(
+        String::from_utf8_lossy(&new).contains("\"expires\": \"2026-11-22T00:01:00.000000+00:00\""),
+        "{}",
+        String::from_utf8_lossy(&new)
+    );
+    assert_eq!(ContentHeader::parse(&edited.header.unwrap()).unwrap().body_size, new.len() as u64);
+}
+
 // ── P5: compression ──
 
 #[test]

@@ -4,7 +4,8 @@ use super::aspects::Packing;
 use super::matching::Message;
 use super::verdict::Edits;
 use crate::celery::compression::{Codec, Effort, compress, decompress, is_plain};
-use crate::celery::{BodyLimits, time};
+use crate::celery::rewrite::{BodyV1, set_expires};
+use crate::celery::{BodyLimits, Protocol, Serializer, time};
 use crate::wire::HeaderPatch;
 use crate::wire::num::u64_of;
 use crate::wire::patch::PatchError;
@@ -18,6 +19,8 @@ pub struct Edited {
     pub body: Option<Vec<u8>>,
     /// What was done to the body.
     pub packed: Packed,
+    /// A new expiry could not be written into a body of protocol 1: it goes without (P9).
+    pub expiry_unfit: bool,
 }
 
 /// What was done to a body.
@@ -68,8 +71,17 @@ pub fn edit(
     if let Some(ms) = edits.ttl_ms {
         patch.set_expiration_ms(ms);
     }
-    if let Some(expires) = edits.expires {
-        patch.set_header_str(b"expires", time::format(expires).as_bytes());
+    let mut expiry_unfit = false;
+    let mut dated = None;
+    match (edits.expires, message.task.map(|task| task.protocol)) {
+        (Some(at), Some(Protocol::V1)) => match date(at, message, body, means) {
+            Some(bytes) => dated = Some(bytes),
+            None => expiry_unfit = true,
+        },
+        (Some(at), _) => {
+            patch.set_header_str(b"expires", time::format(at).as_bytes());
+        }
+        (None, _) => {}
     }
     for (name, value) in edits.headers {
         let present = message.header.headers().and_then(|table| table.get(name.as_bytes()));
@@ -77,16 +89,30 @@ pub fn edit(
             patch.set_header(name.as_bytes(), &value.value());
         }
     }
-    let (body, packed) = repack(edits, message, body, means, &mut patch);
+    let (repacked, packed) = match &dated {
+        Some(bytes) => repack(edits, message, &[bytes], means, &mut patch),
+        None => repack(edits, message, body, means, &mut patch),
+    };
+    let body = repacked.or(dated);
     if let Some(body) = &body {
         patch.set_body_size(u64_of(body.len()));
     }
     if patch.is_empty() {
-        return Ok(Edited { header: None, body, packed });
+        return Ok(Edited { header: None, body, packed, expiry_unfit });
     }
     let mut header = Vec::with_capacity(payload.len() + 64);
     patch.apply(payload, &mut header)?;
-    Ok(Edited { header: Some(header), body, packed })
+    Ok(Edited { header: Some(header), body, packed, expiry_unfit })
+}
+
+/// The body of a task of protocol 1, which says its expiry itself, with a new one.
+fn date(at: i64, message: &Message<'_>, body: &[&[u8]], means: &Means) -> Option<Vec<u8>> {
+    let serializer = Serializer::of(message.header.content_type()?)?;
+    let codec = match message.task?.compression {
+        None => None,
+        Some(_) => Some(message.task?.codec()?),
+    };
+    set_expires(&BodyV1 { serializer, codec, pieces: body }, at, &means.limits, means.effort).ok()
 }
 
 fn repack(

@@ -16,7 +16,7 @@ use super::route::{Force, Target};
 use super::rule::{Aspect, Mode, Rule};
 use super::verdict::{By, Fate, Refusal, Verdict};
 use super::{CompressionRule, Policy};
-use crate::celery::{Protocol, Task, delayed};
+use crate::celery::{Task, delayed};
 use crate::wire::num::usize_of;
 
 /// A TTL is not stamped for what lies further ahead: brokers refuse it (wire/CELERY.md §1.1), and it would not matter.
@@ -252,8 +252,7 @@ impl Policy {
             return;
         }
         let imposed = imposed(expiry, task, now);
-        // Protocol 1 says its expiry in the body, which is not rewritten: only the TTL can hold it to a new one.
-        verdict.edits.expires = imposed.filter(|_| task.protocol == Protocol::V2);
+        verdict.edits.expires = imposed;
         if let Some(expires) = imposed.or_else(|| task.expires_at()).filter(|_| expiry.stamp_ttl) {
             verdict.edits.ttl_ms = ttl(case.message.header.expiration(), expires.saturating_sub(now));
         }

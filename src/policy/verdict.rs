@@ -96,7 +96,7 @@ pub struct Edits<'p> {
     pub delayed_key: Option<Vec<u8>>,
     /// Priority.
     pub priority: Option<u8>,
-    /// The `expires` header, in microseconds since the epoch.
+    /// A new expiry, in microseconds since the epoch: in the `expires` header, or in the body of protocol 1.
     pub expires: Option<i64>,
     /// The TTL property, in milliseconds.
     pub ttl_ms: Option<u64>,
