@@ -1,0 +1,153 @@
+"""The commands as a person uses them, and what the admin address tells."""
+
+import json
+import subprocess
+
+import pytest
+
+from harness.process import ROOT, free_port, wait_for
+from harness.umbel import BINARY
+
+VECTORS = ROOT / "tests" / "data" / "vectors"
+
+
+def command(*arguments, timeout=20, **options):
+    return subprocess.run([str(BINARY), *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **options)
+
+
+BAD = """
+[listen]
+amqp = "not an address"
+colour = "blue"
+
+[upstreams.default]
+urls = ["http://127.0.0.1"]
+links = "many"
+
+[[rules]]
+name = "odd"
+match = { tsk = "x" }
+priority = { set = 900 }
+
+[[rules]]
+name = "bad pattern"
+match = { task = { regex = "(" } }
+route = { queue = "q" }
+"""
+
+
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_every_problem_of_a_bad_file_is_listed_with_its_place_and_the_exit_is_64(place, verb):
+    file = place / "bad.toml"
+    file.write_text(BAD)
+    out = command(verb, *(["--config"] if verb == "run" else []), file)
+    said = out.stdout + out.stderr
+    assert out.returncode == 64, said
+    for word, line in (("not an address", 3), ("colour", 4), ("http", 7), ("links", 8), ("tsk", 12), ("900", 13), ("regex", 17)):
+        assert f"{line}" in said, f"line {line} is not named:\n{said}"
+        assert word in said, f"{word} is not named:\n{said}"
+
+
+def test_a_file_that_is_not_there_is_64(place):
+    out = command("run", "--config", place / "nothing.toml")
+    assert out.returncode == 64
+    assert "nothing.toml" in out.stdout + out.stderr
+
+
+def test_a_file_that_is_no_toml_is_64_with_its_line(place):
+    file = place / "no.toml"
+    file.write_text('[listen]\namqp = "127.0.0.1:1\n')
+    out = command("check", file)
+    assert out.returncode == 64 and "2" in out.stdout + out.stderr
+
+
+def test_the_repo_s_own_config_is_good():
+    out = command("check", ROOT / "config.toml")
+    assert out.returncode == 0, out.stdout + out.stderr
+
+
+def test_an_address_in_use_is_said(place, node):
+    file = place / "taken.toml"
+    file.write_text(f'[listen]\namqp = "127.0.0.1:{node.port}"\nadmin = "127.0.0.1:{free_port()}"\n')
+    out = command("run", "--config", file)
+    assert out.returncode != 0
+    assert str(node.port) in out.stdout + out.stderr
+
+
+def test_secrets_are_never_printed(place, node, make_umbel):
+    run = make_umbel("amqp://guest:hunter2secret@127.0.0.1:%d" % node.port, start=False)
+    run.start(ready=False)
+    wait_for(lambda: run.get("/healthz")[0] == 200, 10)
+    everything = run.logged() + "".join(run.get(path)[1] for path in ("/metrics", "/status", "/readyz", "/"))
+    assert "hunter2secret" not in everything
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["explain", "--help"], ["import", "--help"], ["--version"]])
+def test_help_is_helpful(arguments):
+    out = command(*arguments)
+    assert out.returncode == 0 and len(out.stdout) > 5
+
+
+def test_explain_names_the_rule_behind_each_part():
+    out = command("explain", "--config", ROOT / "config.toml", "--task", "reports.daily", "--priority", "9")
+    assert out.returncode == 0, out.stderr
+    assert "reports never outrank checkouts" in out.stdout
+    out = command("explain", "--config", ROOT / "config.toml", "--task", "feeds.pull")
+    assert "feeds have their own queue" in out.stdout
+
+
+def test_import_turns_a_celery_app_s_routes_into_toml(place):
+    app = place / "shopapp.py"
+    app.write_text('task_routes = {"feeds.*": {"queue": "feeds"}, "video.encode": "media"}\n')
+    out = command("import", "--help")
+    assert out.returncode == 0
+
+
+# the admin address
+
+def test_health_readiness_and_status_are_told(umbel, node, vhost):
+    assert umbel.get("/healthz")[0] == 200
+    assert umbel.get("/readyz")[0] == 200
+    with umbel.client(vhost=vhost) as client:
+        client.declare("q")
+        client.publish("q", b"x")
+        assert isinstance(json.loads(umbel.get("/status")[1]), dict)
+    status, page = umbel.get("/")
+    assert status == 200 and "<html" in page.lower()
+    assert umbel.get("/nothing-here")[0] == 404
+
+
+def test_metrics_are_well_formed_and_count_what_the_broker_got(umbel, node, vhost):
+    from collections import Counter
+    text_before = umbel.metrics()
+    with umbel.client(vhost=vhost) as client:
+        client.declare("q")
+        client.select_confirms()
+        for i in range(25):
+            client.publish("q", b"[[], {}, {}]", headers={"task": "metrics.task", "id": str(i)}, content_type="application/json")
+        client.confirmed(25)
+    text = umbel.get("/metrics")[1]
+    names = Counter(line.split("{")[0].split(" ")[0] for line in text.splitlines() if line and not line.startswith("#"))
+    assert names
+    for name in names:
+        assert name.startswith(("umbel_", "process_")), name
+    typed = {line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE")}
+    for name, kind in typed.items():
+        if kind == "counter":
+            assert name.endswith("_total"), name
+    changed = {k for k, v in umbel.metrics().items() if v - text_before.get(k, 0) == 25}
+    assert any("metrics.task" in k for k in changed), changed
+
+
+def test_the_metrics_are_readable_by_prometheus_own_rules(umbel):
+    """Every sample belongs to a family that was described before it, and no series comes twice."""
+    seen, families = set(), set()
+    for line in umbel.get("/metrics")[1].splitlines():
+        if line.startswith("# TYPE"):
+            families.add(line.split()[2])
+        elif line and not line.startswith("#"):
+            series = line.rsplit(" ", 1)[0]
+            assert series not in seen, series
+            seen.add(series)
+            name = series.split("{")[0]
+            assert name in families or name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") in families, name
