@@ -46,7 +46,7 @@ def venv():
         sh([sys.executable, "-m", "venv", VENV])
         sh([VENV / "bin" / "pip", "install", "-q", "setuptools", "wheel", "pytest", "pytest-rerunfailures", "pytest-timeout",
             "pytest-subtests", "pytest-order", "amqp", "kombu", "celery", "pika", "aio-pika", "redis", "pymemcache",
-            "freezegun", "case"])
+            "freezegun", "pydantic"])
         (VENV / "ready").touch()
     return python
 

@@ -1,0 +1,35 @@
+"""Each scenario of methods.py says the same directly and through Umbel, and no method is without one."""
+import time
+
+import methods
+import pytest
+
+
+@pytest.mark.parametrize("name", methods.SCENARIOS)
+def test_the_transcript_is_the_same_both_ways(name, node, umbel):
+    direct = methods.play(name, node.address, "suite")
+    through = methods.play(name, umbel.address, "suite")
+    assert through == direct
+
+
+def test_every_method_is_exercised():
+    assert [m for m, tests in methods.table().items() if not tests] == []
+
+
+def test_a_memory_alarm_is_told_and_its_end_too(node, umbel):
+    for address in (node.address, umbel.address):
+        talk = methods.Talk(address, "suite")
+        # A connection is told when it has published, as the broker does it: blocked at once, unblocked when it is over.
+        talk.queue("m.alarm", exclusive=True)
+        talk.publish(b"x", routing_key="m.alarm")
+        talk.depth("m.alarm", 1)
+        node.memory_alarm(True)
+        try:
+            talk.publish(b"y", routing_key="m.alarm")
+            assert talk.until("connection.blocked", 10)["reason"]
+        finally:
+            node.memory_alarm(False)
+        talk.until("connection.unblocked", 10)
+        talk.depth("m.alarm", 2)
+        talk.close()
+        time.sleep(0.2)
