@@ -6,6 +6,7 @@ mod client;
 mod clock;
 mod counters;
 mod dial;
+pub mod judge;
 mod link;
 mod listen;
 mod load;

@@ -1,0 +1,202 @@
+//! What is counted of each task (M2), with the counters' handles kept: a task like the last one costs a comparison and no hash.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::{Case, OWN};
+use crate::celery::delayed;
+use crate::metrics::{IntCounter, Metrics, Mode, RuleMetrics, TaskVerdict};
+use crate::policy::{Aspect, Because, By, Destination, Policy};
+
+/// Task names whose handles are kept; names come from strangers.
+const NAMES_MAX: usize = 16_384;
+/// A longer name's handles are never kept.
+const NAME_BYTES_MAX: usize = 256;
+/// Ways of one name that are kept: by destination, rules and verdict.
+const WAYS_MAX: usize = 16;
+
+/// How a task fared, as far as counters care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub verdict: TaskVerdict,
+    pub because: Because,
+    /// An index into the config's upstreams.
+    pub upstream: usize,
+    pub did: Did,
+}
+
+/// What changed, beside the bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Did {
+    pub rerouted: bool,
+    pub reprioritised: bool,
+    pub imposed: bool,
+    pub passed_expired: bool,
+}
+
+impl Kind {
+    pub fn new(verdict: TaskVerdict, because: Because) -> Self {
+        Self { verdict, because, upstream: OWN.0, did: Did::default() }
+    }
+}
+
+/// The counters of tasks that are alike.
+#[derive(Debug)]
+struct Way {
+    name: Box<str>,
+    exchange: Box<[u8]>,
+    routing_key: Box<[u8]>,
+    kind: Kind,
+    /// Where the policy sends them: a place in the policy in force, compared and never followed.
+    to: Option<*const Destination>,
+    counters: Box<[IntCounter]>,
+}
+
+impl Way {
+    fn is(&self, case: &Case<'_>, name: &str, kind: &Kind, to: Option<&Destination>) -> bool {
+        *self.routing_key == *case.publish.routing_key
+            && *self.name == *name
+            && *self.exchange == *case.publish.exchange
+            && self.kind == *kind
+            && self.to == to.map(std::ptr::from_ref)
+    }
+
+    fn count(&self) {
+        for counter in &self.counters {
+            counter.inc();
+        }
+    }
+}
+
+/// One thread's handles under one policy.
+#[derive(Debug)]
+pub(super) struct Tally {
+    metrics: Arc<Metrics>,
+    last: Option<Rc<Way>>,
+    ways: FxHashMap<Box<str>, Vec<Rc<Way>>>,
+    rules: FxHashMap<By, RuleMetrics>,
+}
+
+impl Tally {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, last: None, ways: FxHashMap::default(), rules: FxHashMap::default() }
+    }
+
+    /// Counts a task; `to`: where the policy sends it.
+    pub fn count(&mut self, case: &Case<'_>, kind: Kind, to: Option<&Destination>) {
+        let Some(name) = case.message.task.map(|task| task.name()) else { return };
+        if let Some(last) = self.last.as_ref().filter(|last| last.is(case, name, &kind, to)) {
+            last.count();
+            return;
+        }
+        let alike = |way: &&Rc<Way>| way.is(case, name, &kind, to);
+        let known = self.ways.get(name).and_then(|ways| ways.iter().find(alike));
+        let way = match known {
+            Some(way) => Rc::clone(way),
+            None => self.learn(case, name, kind, to),
+        };
+        way.count();
+        self.last = Some(way);
+    }
+
+    /// The counters of a rule or a route.
+    pub fn rule(&mut self, policy: &Policy, by: By) -> &RuleMetrics {
+        self.rules.entry(by).or_insert_with(|| self.metrics.tasks.rule(&policy.name_of(by)))
+    }
+
+    fn learn(&mut self, case: &Case<'_>, name: &str, kind: Kind, to: Option<&Destination>) -> Rc<Way> {
+        let way = Rc::new(Way {
+            name: name.into(),
+            exchange: case.publish.exchange.into(),
+            routing_key: case.publish.routing_key.into(),
+            kind,
+            to: to.map(std::ptr::from_ref),
+            counters: self.counters(case, name, &kind, to),
+        });
+        if name.len() <= NAME_BYTES_MAX {
+            if self.ways.len() >= NAMES_MAX {
+                self.ways.clear();
+            }
+            let ways = self.ways.entry(name.into()).or_default();
+            if ways.len() >= WAYS_MAX {
+                ways.clear();
+            }
+            ways.push(Rc::clone(&way));
+        }
+        way
+    }
+
+    fn counters(
+        &mut self,
+        case: &Case<'_>,
+        name: &str,
+        kind: &Kind,
+        to: Option<&Destination>,
+    ) -> Box<[IntCounter]> {
+        let policy = case.policy();
+        let upstream = case.snapshot.upstream_name(kind.upstream);
+        let rule = principal(kind).map_or_else(|| "none".to_owned(), |by| policy.name_of(by));
+        let mut counters = vec![self.metrics.tasks.task(name, &rule, kind.verdict, upstream)];
+        if matches!(kind.verdict, TaskVerdict::Forward | TaskVerdict::Edit)
+            && let Some(queue) = queue(case, to)
+        {
+            counters.push(self.metrics.tasks.queue(&String::from_utf8_lossy(queue), upstream));
+        }
+        let mut deciders: Vec<By> = Vec::new();
+        for by in Aspect::ALL.into_iter().filter_map(|aspect| kind.because.of(aspect)) {
+            if !deciders.contains(&by) {
+                deciders.push(by);
+                counters.push(self.rule(policy, by).matched.of(Mode::Enforce).clone());
+            }
+        }
+        let Because { expiry, route, priority, .. } = kind.because;
+        let did = kind.did;
+        if let Some(by) = route.filter(|_| did.rerouted) {
+            counters.push(self.rule(policy, by).rerouted.clone());
+        }
+        if let Some(by) = priority.filter(|_| did.reprioritised) {
+            counters.push(self.rule(policy, by).reprioritised.clone());
+        }
+        if let Some(by) = expiry.or(route).filter(|_| did.imposed) {
+            counters.push(self.rule(policy, by).expiry_imposed.clone());
+        }
+        if let Some(by) = expiry.filter(|_| did.passed_expired) {
+            counters.push(self.rule(policy, by).expired.of(crate::metrics::ExpiryAction::Pass).clone());
+        }
+        counters.into_boxed_slice()
+    }
+}
+
+/// The one rule that a task's counter names: who kept it out, or else who moved it, or else whoever decided anything.
+fn principal(kind: &Kind) -> Option<By> {
+    let because = &kind.because;
+    match kind.verdict {
+        TaskVerdict::Expire => because.expiry,
+        TaskVerdict::Refuse | TaskVerdict::DeadLetter => because.admission,
+        TaskVerdict::Forward | TaskVerdict::Edit => because
+            .route
+            .or(because.priority)
+            .or(because.compression)
+            .or(because.expiry)
+            .or(because.tier)
+            .or(because.admission),
+    }
+}
+
+/// The queue that it goes to, where that can be told.
+fn queue<'a>(case: &'a Case<'_>, to: Option<&'a Destination>) -> Option<&'a [u8]> {
+    let sent = case.publish.exchange;
+    let (exchange, key) = if delayed::is_delayed_exchange(sent) {
+        let (bits, key) = delayed::split(case.publish.routing_key);
+        (if bits.is_empty() { sent } else { Default::default() }, key)
+    } else {
+        (sent, case.publish.routing_key)
+    };
+    match to {
+        Some(Destination { queue: Some(queue), .. }) => Some(queue.as_bytes()),
+        Some(to) => case.policy().queues().meant(to.exchange.as_bytes(), to.routing_key.as_bytes()),
+        None => case.policy().queues().meant(exchange, key),
+    }
+}
