@@ -1,6 +1,7 @@
 //! A configuration file, read with its surroundings: environment, secret files, TLS material.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::{Config, Problems, Surroundings};
 
@@ -8,7 +9,7 @@ use crate::config::{Config, Problems, Surroundings};
 #[derive(Debug)]
 pub struct Loaded {
     /// What it says.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// Where it came from; none: all defaults.
     pub path: Option<PathBuf>,
     /// Of the file's bytes, so that two instances can be compared.
@@ -70,7 +71,7 @@ pub fn load(path: Option<&Path>) -> Result<Loaded, LoadError> {
     };
     let config = Config::parse(&text, &World).map_err(LoadError::Problems)?;
     Ok(Loaded {
-        config,
+        config: Arc::new(config),
         path: path.map(Path::to_path_buf),
         hash: hash(text.as_bytes()),
         at_unix_seconds: u64::try_from(super::clock::wall_us() / 1_000_000).unwrap_or(0),

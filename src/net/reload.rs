@@ -11,10 +11,12 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::judge::{PolicyJudge, Snapshot};
 use super::load::{LoadError, Loaded, load};
 use super::thread::Thread;
 use crate::config::Config;
 use crate::metrics::{Metrics, Reload};
+use crate::policy::Mode;
 use crate::session::Judge;
 
 /// A file is read this long after its last change: editors write in steps.
@@ -22,14 +24,14 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// The judge of a configuration that has just been loaded.
 pub fn first_judge(loaded: &Loaded, metrics: &Arc<Metrics>, seed: [u8; 32]) -> Box<dyn Judge> {
-    let _ = (loaded, metrics, seed);
-    Box::new(crate::session::PassAll)
+    let [a, b, c, d, e, f, g, h, ..] = seed;
+    let snapshot = Arc::new(Snapshot::new(Arc::clone(&loaded.config)));
+    Box::new(PolicyJudge::new(snapshot, Arc::clone(metrics), u64::from_be_bytes([a, b, c, d, e, f, g, h])))
 }
 
 /// Whether every rule only observes.
 pub fn observes(config: &Config) -> bool {
-    let _ = config;
-    false
+    config.policy.mode() == Mode::Observe
 }
 
 /// One message for every time that the file should be looked at again.

@@ -106,6 +106,9 @@ impl Desk {
 
     /// Counts what was done to the body.
     fn packed(&mut self, case: &Case<'_>, because: &Because, made: &edit::Edited) {
+        if made.expiry_unfit {
+            self.mistake(case, Mistake::PatchDoesNotFit, because.expiry);
+        }
         match made.packed {
             Packed::Untouched | Packed::Decompressed(_) | Packed::Repaired => {}
             Packed::NotSmaller => self.metrics.tasks.compression_skipped.inc(),

@@ -1,5 +1,7 @@
 //! One configuration in force, and what the judge asks of it for every message.
 
+use std::sync::Arc;
+
 use crate::celery::BodyLimits;
 use crate::celery::compression::Effort;
 use crate::config::{Config, Mandatory};
@@ -10,10 +12,10 @@ use crate::wire::num::usize_clamped;
 const BROTLI_QUALITY: u32 = 5;
 
 /// What a reload swaps as one (C2).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Snapshot {
     /// The configuration, policy and all.
-    pub config: Config,
+    pub config: Arc<Config>,
     pub(super) limits: BodyLimits,
     pub(super) means: Means,
     pub(super) speaks_of_expiry: bool,
@@ -23,7 +25,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Takes a configuration into force.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: Arc<Config>) -> Self {
         let limits = BodyLimits {
             body_bytes: usize_clamped(config.limits.message_bytes),
             decompressed_bytes: usize_clamped(config.limits.decompressed_bytes),
@@ -53,5 +55,11 @@ impl Snapshot {
     /// Whether tasks go to this upstream mandatory, so that we hear of those that no queue takes (D6).
     pub(super) fn watches_returns(&self, index: usize) -> bool {
         self.config.upstreams.get(index).is_some_and(|upstream| upstream.mandatory != Mandatory::Off)
+    }
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self::new(Arc::default())
     }
 }
