@@ -1,0 +1,77 @@
+"""Counts instructions a message: two runs under callgrind, their difference by the difference of their messages."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import messages
+import policies
+
+HERE = Path(__file__).parent
+BASELINE = HERE / "guard.baseline"
+DRIVER = Path(os.environ.get("PURE_PATH", HERE.parent / "target" / "release" / "examples" / "pure_path"))
+# The first of these covers logging in, growth of buffers and everything learnt once.
+FEW, MANY = 3_200, 9_600
+GROWTH = 1.05
+
+POLICY = policies.rules(20)
+CASES = {
+    "pass-1k": ("1k", None),
+    "blank-1k": ("1k", ""),
+    "policy-1k": ("1k", POLICY + policies.routes(200)),
+    "policy-10k-routes-1k": ("1k", POLICY + policies.routes(10_000)),
+    "pass-small": ("small", None),
+    "pass-64k": ("64k", None),
+}
+
+
+def instructions(directory, name, message, size, count, config):
+    argv = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={directory}/{name}-{count}.out", str(DRIVER), str(message), str(size), str(count)]
+    out = subprocess.run([*argv, *([str(config)] if config else [])], capture_output=True, text=True)
+    found = re.search(r"Collected : (\d+)", out.stderr)
+    if out.returncode or not found:
+        sys.exit(f"{name}: {out.stdout}{out.stderr}")
+    return int(found[1])
+
+
+def measure(directory, files, name):
+    kind, toml = CASES[name]
+    message, size = files[kind]
+    config = None
+    if toml is not None:
+        config = directory / f"{name}.toml"
+        config.write_text(toml)
+    divide = 8 if kind == "64k" else 1
+    few, many = (instructions(directory, name, message, size, n // divide, config) for n in (FEW, MANY))
+    return round((many - few) * divide / (MANY - FEW))
+
+
+def main():
+    keep = os.environ.get("GUARD_KEEP")
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(keep or temporary)
+        directory.mkdir(exist_ok=True)
+        files = messages.write(directory)
+        with ThreadPoolExecutor(2) as pool:
+            counted = dict(zip(CASES, pool.map(lambda name: measure(directory, files, name), CASES)))
+    if "--update" in sys.argv:
+        BASELINE.write_text("".join(f"{name} {n}\n" for name, n in counted.items()))
+    known = dict(line.split() for line in BASELINE.read_text().splitlines()) if BASELINE.exists() else {}
+    grown = []
+    print(f"{'instructions a message':24} {'now':>8} {'baseline':>9}")
+    for name, n in counted.items():
+        before = int(known.get(name, 0))
+        share = f"{n / before - 1:+.1%}" if before else "new"
+        print(f"{name:24} {n:8} {before:9} {share}")
+        if before and n > before * GROWTH:
+            grown.append(name)
+    if grown:
+        sys.exit(f"grown by more than {GROWTH - 1:.0%}: {', '.join(grown)}")
+
+
+if __name__ == "__main__":
+    main()

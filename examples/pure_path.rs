@@ -1,0 +1,236 @@
+//! The pure path for callgrind (benches/guard): publishes in, judged, onto a link, confirmed, acknowledged; no socket, no clock.
+//!
+//! `pure_path MESSAGES SIZE COUNT [CONFIG]`: a file of publishes of SIZE octets on channel 1, sent in turn until COUNT are confirmed;
+//! a configuration makes the judge, without one everything passes unjudged. Run with two counts, the difference is COUNT's price.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "a benchmark may stop where it fails"
+)]
+
+use std::io::IoSlice;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use umbel::config::{Config, Nothing};
+use umbel::metrics::Metrics;
+use umbel::net::judge::{PolicyJudge, Snapshot};
+use umbel::session::{Action, Decision, Hub, Judge, Limits, LinkId, Now, PublishView, SessionId, UpstreamSettings};
+use umbel::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
+use umbel::wire::method::{self, MethodId, MethodWriter, Tune};
+
+/// Publishes that arrive together.
+const BATCH: usize = 64;
+
+struct PassAll;
+
+impl Judge for PassAll {
+    fn judge(&mut self, _now: Now, _publish: &PublishView<'_>) -> Decision {
+        Decision::Pass
+    }
+}
+
+/// Both ends of a Hub: a client that publishes and a broker that confirms.
+struct Bench {
+    hub: Hub,
+    judge: Box<dyn Judge>,
+    now: Now,
+    sid: SessionId,
+    links: Vec<LinkId>,
+    sessions: Vec<SessionId>,
+    /// What the broker has been sent and has not read.
+    upstream: Vec<u8>,
+    published: u64,
+    confirmed: u64,
+}
+
+impl Bench {
+    fn new(judge: Box<dyn Judge>) -> Self {
+        let now = Now { ms: 1000, wall_us: 1_700_000_000_000_000 };
+        let mut hub = Hub::new(Limits::default(), vec![UpstreamSettings::new("default", "127.0.0.1", 5672)], [7; 32], Vec::new());
+        hub.start(now);
+        let sid = hub.accept(now, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        Self {
+            hub,
+            judge,
+            now,
+            sid,
+            links: Vec::new(),
+            sessions: Vec::new(),
+            upstream: Vec::new(),
+            published: 0,
+            confirmed: 0,
+        }
+    }
+
+    fn say(&mut self, channel: u16, payload: &[u8]) {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, FrameKind::Method, ChannelId(channel), payload);
+        self.client(&frame);
+    }
+
+    fn client(&mut self, bytes: &[u8]) {
+        let took = self.hub.client_bytes(self.now, self.sid, bytes, self.judge.as_mut());
+        assert!(took == bytes.len() || !self.hub.client_gate_open(self.sid), "{took} of {}", bytes.len());
+        self.settle();
+    }
+
+    /// Until nobody has anything to say.
+    fn settle(&mut self) {
+        loop {
+            let mut idle = true;
+            while let Some(action) = self.hub.next_action() {
+                idle = false;
+                match action {
+                    Action::Dial { link, .. } => self.hub.dialed(self.now, link),
+                    Action::HangUpLink(link) => self.hub.link_gone(self.now, link, "hung up"),
+                    Action::HangUp(_) => panic!("the client was hung up on"),
+                    _ => {}
+                }
+            }
+            let mut links = std::mem::take(&mut self.links);
+            self.hub.take_dirty_links(&mut links);
+            for lid in links.drain(..) {
+                idle = false;
+                self.write(lid);
+                self.broker(lid);
+            }
+            self.links = links;
+            let mut sessions = std::mem::take(&mut self.sessions);
+            self.hub.take_dirty_sessions(&mut sessions);
+            for sid in sessions.drain(..) {
+                idle = false;
+                self.read(sid);
+            }
+            self.sessions = sessions;
+            if idle {
+                return;
+            }
+        }
+    }
+
+    /// A link's socket takes everything.
+    fn write(&mut self, lid: LinkId) {
+        loop {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let filled = self.hub.link_out(lid, &mut slices);
+            if filled == 0 {
+                return;
+            }
+            let mut wrote = 0;
+            for slice in &slices[..filled] {
+                self.upstream.extend_from_slice(slice);
+                wrote += slice.len();
+            }
+            self.hub.link_written(self.now, lid, wrote);
+        }
+    }
+
+    /// The broker reads it all, and answers with one ack for all publishes in it.
+    fn broker(&mut self, lid: LinkId) {
+        let sent = std::mem::take(&mut self.upstream);
+        let mut rest = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").unwrap_or(&sent);
+        let mut answers = Vec::new();
+        let mut reply = |channel: u16, payload: Vec<u8>| write_frame(&mut answers, FrameKind::Method, ChannelId(channel), &payload);
+        if rest.len() < sent.len() {
+            let start = MethodWriter::new(MethodId::CONNECTION_START).octet(0).octet(9).longstr(b"").longstr(b"PLAIN AMQPLAIN").longstr(b"en_US");
+            reply(0, start.done());
+        }
+        let mut publishes = (0, 0);
+        while let Ok(Some(frame)) = parse_frame(rest, 0) {
+            rest = &rest[frame.wire_len()..];
+            if frame.kind != FrameKind::Method {
+                continue;
+            }
+            let (id, _) = method::split(frame.payload).unwrap();
+            let channel = frame.channel.0;
+            match id {
+                MethodId::BASIC_PUBLISH => publishes = (channel, publishes.1 + 1),
+                MethodId::CONNECTION_START_OK => reply(
+                    0,
+                    method::write_tune(MethodId::CONNECTION_TUNE, Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 }),
+                ),
+                MethodId::CONNECTION_OPEN => reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done()),
+                MethodId::CHANNEL_OPEN => reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done()),
+                MethodId::CONFIRM_SELECT => reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done()),
+                MethodId::QUEUE_DECLARE => {
+                    reply(channel, MethodWriter::new(MethodId::QUEUE_DECLARE_OK).shortstr(b"q").long(0).long(0).done());
+                }
+                MethodId::EXCHANGE_DECLARE => reply(channel, MethodWriter::new(MethodId::EXCHANGE_DECLARE_OK).done()),
+                MethodId::QUEUE_BIND => reply(channel, MethodWriter::new(MethodId::QUEUE_BIND_OK).done()),
+                _ => {}
+            }
+        }
+        assert!(rest.is_empty(), "half a frame went upstream");
+        if publishes.1 > 0 {
+            self.published += publishes.1;
+            reply(publishes.0, MethodWriter::new(MethodId::BASIC_ACK).longlong(self.published).octet(1).done());
+        }
+        self.upstream = sent;
+        self.upstream.clear();
+        if !answers.is_empty() {
+            let took = self.hub.link_bytes(self.now, lid, &answers, self.judge.as_mut());
+            assert_eq!(took, answers.len());
+        }
+    }
+
+    /// The client reads it all.
+    fn read(&mut self, sid: SessionId) {
+        let out = self.hub.client_out(sid);
+        let (mut rest, len) = (out, out.len());
+        let mut acked = self.confirmed;
+        while let Ok(Some(frame)) = parse_frame(rest, 0) {
+            rest = &rest[frame.wire_len()..];
+            if let Ok((MethodId::BASIC_ACK, args)) = method::split(frame.payload) {
+                acked = method::ack(args).unwrap().0;
+            }
+        }
+        self.confirmed = acked;
+        self.hub.client_written(self.now, sid, len);
+    }
+
+    fn log_in(&mut self) {
+        self.settle();
+        self.client(b"AMQP\x00\x00\x09\x01");
+        self.say(
+            0,
+            &MethodWriter::new(MethodId::CONNECTION_START_OK).longstr(b"").shortstr(b"PLAIN").longstr(b"\0guest\0guest").shortstr(b"en_US").done(),
+        );
+        self.say(0, &method::write_tune(MethodId::CONNECTION_TUNE_OK, Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 0 }));
+        self.say(0, &MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(b"/").shortstr(b"").octet(0).done());
+        self.say(1, &MethodWriter::new(MethodId::CHANNEL_OPEN).shortstr(b"").done());
+        self.say(1, &MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done());
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let (messages, size, count) = (std::fs::read(&args[1]).unwrap(), args[2].parse::<usize>().unwrap(), args[3].parse::<u64>().unwrap());
+    let judge: Box<dyn Judge> = match args.get(4) {
+        None => Box::new(PassAll),
+        Some(path) => {
+            let config = Config::parse(&std::fs::read_to_string(path).unwrap(), &Nothing).map_err(|p| p.in_file(path)).unwrap();
+            Box::new(PolicyJudge::new(Arc::new(Snapshot::new(Arc::new(config))), Arc::new(Metrics::new(1000)), 7))
+        }
+    };
+    let mut bench = Bench::new(judge);
+    bench.log_in();
+    // Every batch is as long, wherever in the file it begins.
+    let batch = BATCH * size;
+    let mut all = messages.clone();
+    while all.len() < messages.len() + batch {
+        all.extend_from_slice(&messages);
+    }
+    let mut at = 0;
+    while bench.confirmed < count {
+        let bytes = all[at..at + batch].to_vec();
+        bench.client(&bytes);
+        at = (at + batch) % messages.len();
+        bench.now.ms += 1;
+        bench.now.wall_us += 1000;
+    }
+    println!("{} confirmed", bench.confirmed);
+}
