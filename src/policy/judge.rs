@@ -394,7 +394,8 @@ fn redirect<'p>(target: &'p Target, case: &Case<'_>, verdict: &mut Verdict<'p>) 
     }
     let same = destination.exchange.as_bytes() == case.message.exchange
         && destination.routing_key.as_bytes() == case.message.routing_key;
-    verdict.edits.destination = (!same).then_some(destination);
+    // At another broker its name is the same, but the place must be made there.
+    verdict.edits.destination = (!same || target.route.upstream.is_some()).then_some(destination);
 }
 
 /// When it expired, if it has: strictly `now > expires`, as a worker has it (celery/worker/request.py `maybe_expire`); or when its eta
