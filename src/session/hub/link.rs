@@ -47,6 +47,7 @@ impl Hub {
         }
         self.send_answers(now);
         self.open_barriers(now);
+        self.unpause(now);
         at
     }
 
@@ -58,7 +59,9 @@ impl Hub {
         let (state, used) = (link.state, link.used);
         if frame.channel.0 == 0 {
             match method::split(frame.payload) {
-                Ok((id, args)) if frame.kind == FrameKind::Method => self.link_method(now, lid, id, args, frame.payload),
+                Ok((id, args)) if frame.kind == FrameKind::Method => {
+                    self.link_method(now, lid, id, args, frame.payload)
+                }
                 _ => self.link_failed(now, lid, "content on channel 0 from the upstream"),
             }
             return;
@@ -104,8 +107,10 @@ impl Hub {
             }
             MethodId::CHANNEL_CLOSE_OK => self.reopen_channel(now, lid, up),
             _ => {
-                let control =
-                    matches!(self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &c.used), Some(ChannelUse::Control(_)));
+                let control = matches!(
+                    self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &c.used),
+                    Some(ChannelUse::Control(_))
+                );
                 if control {
                     self.target_answered(now, lid, up);
                 } else {
@@ -117,12 +122,20 @@ impl Hub {
 
     fn begin_return(&mut self, lid: LinkId, up: u16, frame: Frame<'_>, args: crate::wire::Reader<'_>) {
         let mut r = args;
-        let (Ok(_), Ok(_), Ok(exchange), Ok(routing_key)) = (r.u16(), r.shortstr(), r.shortstr(), r.shortstr()) else { return };
+        let (Ok(_), Ok(_), Ok(exchange), Ok(routing_key)) =
+            (r.u16(), r.shortstr(), r.shortstr(), r.shortstr())
+        else {
+            return;
+        };
         let mut frames = Vec::new();
         write_frame(&mut frames, frame.kind, frame.channel, frame.payload);
         if let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) {
-            c.returning =
-                Some(Box::new(Returning { frames, exchange: exchange.into(), routing_key: routing_key.into(), left: None }));
+            c.returning = Some(Box::new(Returning {
+                frames,
+                exchange: exchange.into(),
+                routing_key: routing_key.into(),
+                left: None,
+            }));
         }
     }
 
@@ -149,7 +162,11 @@ impl Hub {
     /// RabbitMQ handles a channel's methods in order and confirms what it took before it closes: what stands before the culprit was
     /// taken, what stands after it was thrown away and is sent again.
     fn lease_closed(&mut self, now: Now, lid: LinkId, up: u16, words: &Words) {
-        let used = self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| std::mem::replace(&mut c.used, ChannelUse::Closing));
+        let used = self
+            .links
+            .get_mut(lid.0)
+            .and_then(|l| l.channel(up))
+            .map(|c| std::mem::replace(&mut c.used, ChannelUse::Closing));
         let lane_id = match used {
             Some(ChannelUse::Lane(lane)) => lane,
             Some(ChannelUse::Control(steps)) => {
@@ -184,7 +201,8 @@ impl Hub {
         };
         let authored = matches!(lane.items.get(index).map(|i| &i.kind), Some(Kind::Publish(f)) if f.authored);
         for before in 0..index {
-            let settled = self.lanes.get(lane_id.0).and_then(|l| l.items.get(before)).is_none_or(|i| i.settled);
+            let settled =
+                self.lanes.get(lane_id.0).and_then(|l| l.items.get(before)).is_none_or(|i| i.settled);
             if !settled {
                 self.counters.implied += 1;
                 // Not acked: the broker has not said so. The channel of a client with confirms is about to close.
@@ -226,9 +244,12 @@ impl Hub {
         let (code, text, cause) = words;
         let mut open = lane.items.iter().take(lane.sent).enumerate().filter(|(_, i)| !i.settled);
         if *cause != MethodId::BASIC_PUBLISH {
-            return open.find(|(_, i)| matches!(i.kind, Kind::Method { id, .. } if id == *cause)).map(|(n, _)| n);
+            return open
+                .find(|(_, i)| matches!(i.kind, Kind::Method { id, .. } if id == *cause))
+                .map(|(n, _)| n);
         }
-        let publishes: Vec<usize> = open.filter(|(_, i)| matches!(i.kind, Kind::Publish(_))).map(|(n, _)| n).collect();
+        let publishes: Vec<usize> =
+            open.filter(|(_, i)| matches!(i.kind, Kind::Publish(_))).map(|(n, _)| n).collect();
         if let [only] = publishes.as_slice() {
             return Some(*only);
         }
@@ -236,12 +257,15 @@ impl Hub {
             return None;
         }
         publishes.into_iter().find(|&n| {
-            let Some(crate::session::lane::Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else { return false };
+            let Some(crate::session::lane::Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else {
+                return false;
+            };
             let Some(link) = self.links.get(lid.0) else { return false };
             let Ok(Some(frame)) = parse_frame(link.out.bytes_at(*spot), 0) else { return false };
             let Ok((_, args)) = method::split(frame.payload) else { return false };
             let Ok(publish) = method::publish(args) else { return false };
-            let exchange = if publish.exchange.is_empty() { b"amq.default".as_slice() } else { publish.exchange };
+            let exchange =
+                if publish.exchange.is_empty() { b"amq.default".as_slice() } else { publish.exchange };
             text.contains(&format!("exchange '{}'", String::from_utf8_lossy(exchange)))
         })
     }
@@ -290,7 +314,8 @@ impl Hub {
         let was_up = state >= LinkState::Up;
         self.counters.links_lost += u64::from(was_up);
         // A refused login is the login's fault, not the upstream's.
-        let refused = words.as_ref().is_some_and(|w| matches!(w.0, 403 | 530)) || (state == LinkState::Tune && words.is_none());
+        let refused = words.as_ref().is_some_and(|w| matches!(w.0, 403 | 530))
+            || (state == LinkState::Tune && words.is_none());
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
             if !refused && !(used == LinkUse::Probe && u.facts.is_some() && state == LinkState::Closing) {
                 u.last_error = Some(why.into());
@@ -320,12 +345,20 @@ impl Hub {
         }
     }
 
-    fn pooled_link_lost(&mut self, now: Now, lid: LinkId, pool: crate::session::PoolId, was_up: bool, refused: bool) {
+    fn pooled_link_lost(
+        &mut self,
+        now: Now,
+        lid: LinkId,
+        pool: crate::session::PoolId,
+        was_up: bool,
+        refused: bool,
+    ) {
         let random = self.random();
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.links.retain(|&l| l != lid);
             p.targets.retain(|_, state| *state == crate::session::upstream::TargetState::Ready);
-            let retry = self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
+            let retry =
+                self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
             // A link that was up is replaced after the first wait of the policy; one that never was counts as a further failure.
             if was_up {
                 p.attempt = 0;
@@ -347,7 +380,10 @@ impl Hub {
             .links
             .get(lid.0)
             .map(|l| {
-                l.channels.iter().filter_map(|c| if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None }).collect()
+                l.channels
+                    .iter()
+                    .filter_map(|c| if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None })
+                    .collect()
             })
             .unwrap_or_default();
         for lane in lanes {

@@ -19,7 +19,10 @@ impl Hub {
     pub(super) fn target_met(&mut self, now: Now, lane_id: LaneId, index: usize) -> bool {
         let Some(lane) = self.lanes.get(lane_id.0) else { return false };
         let pool = lane.pool;
-        let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).map(|w| Rc::clone(&w.target)) else { return true };
+        let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).map(|w| Rc::clone(&w.target))
+        else {
+            return true;
+        };
         match self.target_state(pool, &target) {
             Some(TargetState::Ready) => {
                 if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
@@ -90,7 +93,9 @@ impl Hub {
         self.counters.targets_declared += 1;
         for (index, method) in target.methods.iter().enumerate() {
             self.link_push(lid, up, method);
-            if let Some(ChannelUse::Control(steps)) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &mut c.used) {
+            if let Some(ChannelUse::Control(steps)) =
+                self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &mut c.used)
+            {
                 steps.push_back(ControlStep { target: Rc::clone(target), index });
             }
         }
@@ -102,14 +107,23 @@ impl Hub {
             Some(ChannelUse::Control(steps)) => steps.pop_front(),
             _ => None,
         };
-        let (Some(step), Some(LinkUse::Pooled(pool))) = (step, self.links.get(lid.0).map(|l| l.used)) else { return };
+        let (Some(step), Some(LinkUse::Pooled(pool))) = (step, self.links.get(lid.0).map(|l| l.used)) else {
+            return;
+        };
         if step.index + 1 == step.target.methods.len() {
             self.target_known(now, pool, &step.target, TargetState::Ready);
         }
     }
 
     /// The control channel was closed by the method at the front. A thing that is there with other arguments is there (406).
-    pub(super) fn control_closed(&mut self, now: Now, lid: LinkId, up: u16, mut steps: VecDeque<ControlStep>, words: &Words) {
+    pub(super) fn control_closed(
+        &mut self,
+        now: Now,
+        lid: LinkId,
+        up: u16,
+        mut steps: VecDeque<ControlStep>,
+        words: &Words,
+    ) {
         let Some(LinkUse::Pooled(pool)) = self.links.get(lid.0).map(|l| l.used) else { return };
         let failed = steps.pop_front();
         let mut ended = None;
@@ -149,7 +163,8 @@ impl Hub {
 
     /// Those who wait for any target of a pool look again.
     pub(super) fn wake_target_waiters(&mut self, now: Now, pool: PoolId) {
-        let waiters = self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.target_waiters)).unwrap_or_default();
+        let waiters =
+            self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.target_waiters)).unwrap_or_default();
         for lane_id in waiters {
             self.pump(now, lane_id);
             self.sweep(now, lane_id);
