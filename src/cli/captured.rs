@@ -75,8 +75,12 @@ impl Described {
                 Some(bytes) => table.str(name, bytes),
                 None => table.with(name, Value::Void),
             };
-            let table = TableWriter::new().str("lang", b"py").str("task", self.task.as_bytes()).str("id", self.id.as_bytes());
-            let table = or_void(&expires, or_void(&eta, table, "eta"), "expires").with("retries", Value::I32(self.retries));
+            let table = TableWriter::new()
+                .str("lang", b"py")
+                .str("task", self.task.as_bytes())
+                .str("id", self.id.as_bytes());
+            let table = or_void(&expires, or_void(&eta, table, "eta"), "expires")
+                .with("retries", Value::I32(self.retries));
             (table, self.padded(serde_json::json!([[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}])))
         };
         let table = self.headers.iter().fold(table, |table, (name, value)| header(table, name, value));
@@ -139,13 +143,17 @@ fn from_frames(frames: &Json) -> Result<Captured, String> {
     let list = frames.as_array().ok_or("expected `frames_hex` to be a list of strings")?;
     let mut captured: Option<Captured> = None;
     for (index, hex) in list.iter().enumerate() {
-        let bytes = hex.as_str().and_then(unhex).ok_or_else(|| format!("frames_hex[{index}]: expected hex digits"))?;
+        let bytes = hex
+            .as_str()
+            .and_then(unhex)
+            .ok_or_else(|| format!("frames_hex[{index}]: expected hex digits"))?;
         let whole = || format!("frames_hex[{index}]: expected one whole AMQP frame");
         let Frame { kind, payload, .. } = parse_frame(&bytes, FRAME_MAX).ok().flatten().ok_or_else(whole)?;
         match (kind, captured.as_mut()) {
             (FrameKind::Method, _) => {
                 let (_, reader) = method::split(payload).map_err(|e| e.to_string())?;
-                let publish = method::publish(reader).map_err(|_| "expected basic.publish in the first frame")?;
+                let publish =
+                    method::publish(reader).map_err(|_| "expected basic.publish in the first frame")?;
                 captured = Some(Captured {
                     exchange: publish.exchange.to_vec(),
                     routing_key: publish.routing_key.to_vec(),
@@ -163,7 +171,8 @@ fn from_frames(frames: &Json) -> Result<Captured, String> {
 }
 
 fn from_parts(object: &Map<String, Json>) -> Result<Captured, String> {
-    const KNOWN: &[&str] = &["exchange", "routing_key", "mandatory", "properties", "headers", "body", "body_b64"];
+    const KNOWN: &[&str] =
+        &["exchange", "routing_key", "mandatory", "properties", "headers", "body", "body_b64"];
     if let Some(unknown) = object.keys().find(|k| !KNOWN.contains(&k.as_str())) {
         return Err(format!("unknown key `{unknown}`; known: frames_hex, or {}", KNOWN.join(", ")));
     }
@@ -177,7 +186,9 @@ fn from_parts(object: &Map<String, Json>) -> Result<Captured, String> {
         },
     };
     let empty = Map::new();
-    let table_of = |key: &str| object.get(key).map_or(Ok(&empty), |v| v.as_object().ok_or(format!("{key}: expected an object")));
+    let table_of = |key: &str| {
+        object.get(key).map_or(Ok(&empty), |v| v.as_object().ok_or(format!("{key}: expected an object")))
+    };
     let mut table = Vec::new();
     encode(table_of("headers")?, &mut table, 8)?;
     let properties = table_of("properties")?;

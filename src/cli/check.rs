@@ -43,8 +43,11 @@ fn summary(file: &str, config: &Config) -> String {
     let mode = if policy.mode() == Mode::Observe { ", all in dry run: nothing changes" } else { "" };
     out += &format!("  {rules} rules, {routes} task routes{mode}\n");
     for (index, rule) in policy.rules().iter().enumerate() {
-        let speaks: Vec<&str> =
-            crate::policy::Aspect::ALL.into_iter().filter(|a| rule.speaks_of(*a)).map(crate::policy::Aspect::key).collect();
+        let speaks: Vec<&str> = crate::policy::Aspect::ALL
+            .into_iter()
+            .filter(|a| rule.speaks_of(*a))
+            .map(crate::policy::Aspect::key)
+            .collect();
         let dry = if rule.mode == Mode::Observe { " (dry run)" } else { "" };
         out += &format!("    {}. {}: {}{dry}\n", index + 1, rule.name, speaks.join(", "));
     }

@@ -60,7 +60,7 @@ impl Default for Limits {
             output_backlog_bytes: 64 << 20,
             input_backlog_bytes: 16 << 20,
             decompressed_bytes: 64 << 20,
-            decompressed_ratio: 1024,
+            decompressed_ratio: 200,
             memory_bytes: 1 << 30,
             drain_timeout: Duration::from_secs(25),
         }

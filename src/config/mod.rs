@@ -27,6 +27,7 @@ pub use problem::{Place, Problem, Problems};
 pub use secret::{Nothing, Secret, Surroundings};
 pub use sight::{Log, LogFormat, Metrics};
 pub use spool::Spool;
+pub use units::{duration, size};
 pub use upstream::{ClientTls, Credentials, Mandatory, Retry, Upstream};
 pub use url::BrokerUrl;
 

@@ -239,10 +239,7 @@ struct Seen {
 impl Seen {
     /// The entry that is always asked before this one and has the answer; else this one is remembered.
     fn shadowing(&mut self, number: usize, route: &TaskRoute) -> Option<usize> {
-        let (is_pattern, text) = match &route.task {
-            Name::Exact(text) => (false, text.clone()),
-            Name::Pattern(pattern) => (true, pattern.text().to_owned()),
-        };
+        let (is_pattern, text) = (matches!(route.task, Name::Pattern(_)), route.task.text().to_owned());
         let router = route.router;
         // An exact name is asked before every pattern of its router, wherever it stands.
         let before = |r: u64| r < router || (r == router && is_pattern);

@@ -62,6 +62,17 @@ pub enum Name {
     Pattern(Pattern),
 }
 
+impl Name {
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Exact(name) => name,
+            Self::Pattern(pattern) => pattern.text(),
+        }
+    }
+}
+
 /// A set of names: any of them will do.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
