@@ -10,6 +10,7 @@ pub mod field;
 mod json;
 mod msgpack;
 mod pickle;
+pub mod reading;
 pub mod result;
 pub mod rewrite;
 pub mod task;
@@ -18,5 +19,6 @@ mod yaml;
 
 pub use body::{BodyLimits, Serializer, Unreadable};
 pub use field::{Stated, Text, TimeLimit};
-pub use task::{NotTask, Protocol, Publish, Reading, Task, read};
+pub use reading::{NotTask, Publish, Reading, read};
+pub use task::{Protocol, Task};
 pub use time::Instant;

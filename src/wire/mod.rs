@@ -3,6 +3,8 @@
 //! Knows nothing of connections, of Celery or of policy. Nothing here recurses on input (S2) and nothing takes memory that the
 //! input's own length does not bound (S1).
 
+pub mod check;
+pub mod compose;
 pub mod frame;
 pub mod method;
 pub mod num;
@@ -10,9 +12,13 @@ pub mod patch;
 pub mod props;
 pub mod reader;
 pub mod table;
+pub mod value;
 
+pub use check::{TableLimits, check_table};
+pub use compose::NewHeader;
 pub use frame::{ChannelId, Frame, FrameError, FrameKind};
 pub use patch::HeaderPatch;
-pub use props::{ContentHeader, NewHeader, Property, PropsError};
+pub use props::{ContentHeader, Property, PropsError};
 pub use reader::{Reader, Short};
-pub use table::{Array, Entry, Field, Table, TableError, TableLimits, TableWriter, Value, check_table};
+pub use table::{Array, Entry, Field, Table, TableError, TableWriter};
+pub use value::Value;

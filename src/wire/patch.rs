@@ -1,8 +1,10 @@
 //! A patch to a content header: what to set and remove, applied by splicing, so that every other byte stays as it came (T1).
 
+use super::compose::write_table;
 use super::num::u32_clamped;
-use super::props::{CLASS_BASIC, ContentHeader, Property, PropsError, write_table};
-use super::table::{Table, TableError, Value, write_name};
+use super::props::{CLASS_BASIC, ContentHeader, Property, PropsError};
+use super::table::{Table, TableError, write_name};
+use super::value::Value;
 
 /// Why a patch could not be applied; nothing of its output may be used then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,188 @@
+//! The walk over a whole table, every depth, that every publish's headers go through: syntax, depth and count (S1, S2).
+
+use super::num::usize_of;
+use super::table::TableError;
+
+/// No limit on depth can be set higher than this: the walk's stack is this large.
+pub const TABLE_DEPTH_MAX: usize = 64;
+
+/// How much of a table is looked at before it is refused (S1, S2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableLimits {
+    /// Tables and arrays inside one another, the outermost table not counted; at most [`TABLE_DEPTH_MAX`].
+    pub depth: usize,
+    /// Entries and array items at every depth together.
+    pub entries: usize,
+}
+
+impl Default for TableLimits {
+    fn default() -> Self {
+        Self { depth: 32, entries: 8192 }
+    }
+}
+
+/// In [`SHAPES`]: four octets of length, then that many bytes.
+pub(super) const LONG: u8 = 0xFD;
+/// In [`SHAPES`]: four octets of length, then entries or items.
+pub(super) const NESTED: u8 = 0xFE;
+/// In [`SHAPES`]: no such tag.
+pub(super) const UNKNOWN: u8 = 0xFF;
+
+/// What follows each tag: so many octets, or one of the three above.
+pub(super) const SHAPES: [u8; 256] = {
+    let mut shapes = [UNKNOWN; 256];
+    let known = [
+        (b'S', LONG),
+        (b'x', LONG),
+        (b'F', NESTED),
+        (b'A', NESTED),
+        (b'V', 0),
+        (b't', 1),
+        (b'b', 1),
+        (b'B', 1),
+        (b's', 2),
+        (b'u', 2),
+        (b'I', 4),
+        (b'i', 4),
+        (b'f', 4),
+        (b'D', 5),
+        (b'l', 8),
+        (b'L', 8),
+        (b'd', 8),
+        (b'T', 8),
+    ];
+    let mut at = 0;
+    while at < known.len() {
+        #[expect(clippy::as_conversions, reason = "a u8 widens; `From` is not const")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "evaluated when this is compiled; both indices are in bounds"
+        )]
+        {
+            shapes[known[at].0 as usize] = known[at].1;
+        }
+        at += 1;
+    }
+    shapes
+};
+
+/// Walks a whole table, every depth, and counts its entries and items. Runs on every publish: no allocation, no recursion.
+pub fn check_table(bytes: &[u8], limits: &TableLimits) -> Result<usize, TableError> {
+    // Where each container that is still open ends, and (a bit each, the newest lowest) whether it is an array.
+    let mut ends = [0_usize; TABLE_DEPTH_MAX];
+    let mut arrays = 0_u64;
+    let mut depth = 0;
+    let mut entries = 0;
+    let mut end = bytes.len();
+    let mut rest = bytes;
+    loop {
+        while rest.is_empty() {
+            if depth == 0 {
+                return Ok(entries);
+            }
+            depth -= 1;
+            let inner_end = end;
+            end = ends.get(depth).copied().unwrap_or(0);
+            arrays >>= 1;
+            rest = bytes.get(inner_end..end).ok_or(TableError::Short)?;
+        }
+        entries += 1;
+        if entries > limits.entries {
+            return Err(TableError::TooManyEntries);
+        }
+        if arrays & 1 == 0 {
+            let (&len, after) = rest.split_first().ok_or(TableError::Short)?;
+            rest = after.get(usize::from(len)..).ok_or(TableError::Short)?;
+        }
+        let (&tag, after) = rest.split_first().ok_or(TableError::Short)?;
+        let shape = SHAPES.get(usize::from(tag)).copied().unwrap_or(UNKNOWN);
+        rest = match shape {
+            UNKNOWN => return Err(TableError::UnknownTag(tag)),
+            LONG | NESTED => {
+                let (len, after) = after.split_first_chunk::<4>().ok_or(TableError::Short)?;
+                let (inner, after) =
+                    after.split_at_checked(usize_of(u32::from_be_bytes(*len))).ok_or(TableError::Short)?;
+                if shape == LONG {
+                    after
+                } else {
+                    if depth >= limits.depth {
+                        return Err(TableError::TooDeep);
+                    }
+                    *ends.get_mut(depth).ok_or(TableError::TooDeep)? = end;
+                    depth += 1;
+                    arrays = (arrays << 1) | u64::from(tag == b'A');
+                    end -= after.len();
+                    inner
+                }
+            }
+            fixed => after.get(usize::from(fixed)..).ok_or(TableError::Short)?,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::every_type;
+    use super::super::table::{Table, write_entry};
+    use super::super::value::Value;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nested(levels: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..levels {
+            let mut outer = Vec::new();
+            write_entry(&mut outer, b"", &Value::Table(Table::new(&bytes)));
+            bytes = outer;
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_table_nested_two_thousand_deep_is_refused_without_recursion() {
+        assert_eq!(check_table(&nested(2000), &TableLimits::default()), Err(TableError::TooDeep));
+        assert_eq!(check_table(&nested(32), &TableLimits::default()), Ok(32));
+        assert_eq!(check_table(&nested(33), &TableLimits::default()), Err(TableError::TooDeep));
+        let deepest = TableLimits { depth: usize::MAX, entries: 8192 };
+        assert_eq!(check_table(&nested(64), &deepest), Ok(64));
+        assert_eq!(check_table(&nested(65), &deepest), Err(TableError::TooDeep));
+    }
+
+    #[test]
+    fn more_entries_than_the_limit_are_refused() {
+        let limits = TableLimits { depth: 1, entries: 3 };
+        let mut bytes = Vec::new();
+        for _ in 0..3 {
+            write_entry(&mut bytes, b"k", &Value::Void);
+        }
+        assert_eq!(check_table(&bytes, &limits), Ok(3));
+        write_entry(&mut bytes, b"k", &Value::Void);
+        assert_eq!(check_table(&bytes, &limits), Err(TableError::TooManyEntries));
+    }
+
+    #[test]
+    fn an_inner_table_longer_than_its_parent_is_refused() {
+        let bytes = [1, b'a', b'F', 0, 0, 0, 6, 1, b'b', b'S', 0, 0, 0, 1];
+        assert_eq!(check_table(&bytes, &TableLimits::default()), Err(TableError::Short));
+        let inside = [1, b'a', b'F', 0, 0, 0, 4, 1, b'b', b'I', 0, 0, 0, 1];
+        assert_eq!(check_table(&inside, &TableLimits::default()), Err(TableError::Short));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let checked = check_table(&bytes, &TableLimits::default());
+            let walked = Table::new(&bytes).entries().all(|entry| entry.is_ok());
+            // The lazy walk looks at the outermost entries only, so it may accept more.
+            prop_assert!(walked || checked.is_err());
+        }
+
+        #[test]
+        fn damage_anywhere_never_panics(at in 0_usize..200, with in any::<u8>()) {
+            let mut bytes = every_type();
+            let at = at % bytes.len();
+            bytes[at] = with;
+            let _ = check_table(&bytes, &TableLimits::default());
+        }
+    }
+}
