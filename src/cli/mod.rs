@@ -12,6 +12,7 @@ mod translate;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
@@ -68,7 +69,7 @@ pub fn main() -> ExitCode {
 }
 
 /// The configuration at `path`, or why there is none: one problem a line, each with its place.
-fn configuration(path: Option<&Path>) -> Result<Config, String> {
+fn configuration(path: Option<&Path>) -> Result<Arc<Config>, String> {
     let file = path.map_or_else(|| "defaults".to_owned(), |p| p.display().to_string());
     load(path).map(|loaded| loaded.config).map_err(|error| match error {
         LoadError::Problems(problems) => problems.in_file(&file),
