@@ -139,7 +139,6 @@ pub(super) struct Session {
     /// What the client is told instead of a login: its upstream is not there.
     pub(super) doomed: Option<Rc<str>>,
     pub(super) paused: bool,
-    pub(super) paused_until_ms: u64,
 }
 
 impl Session {
@@ -172,7 +171,6 @@ impl Session {
             dirty: false,
             doomed: None,
             paused: false,
-            paused_until_ms: 0,
         }
     }
 

@@ -64,7 +64,10 @@ pub(super) struct Item {
 /// An item's target, and its way out.
 #[derive(Debug)]
 pub(super) struct Wait {
-    pub(super) target: Rc<Target>,
+    /// What must be there first.
+    pub(super) target: Option<Rc<Target>>,
+    /// The target is known to be there. The way out is kept: it may be gone by the time the broker looks.
+    pub(super) met: bool,
     /// The publish method's payload for where it was going before the policy spoke; `None`: it is left out.
     pub(super) otherwise: Option<Vec<u8>>,
 }
@@ -93,13 +96,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(
-        session: SessionId,
-        channel: u16,
-        upstream: UpstreamId,
-        pool: PoolId,
-        now_ms: u64,
-    ) -> Self {
+    pub(super) fn new(session: SessionId, channel: u16, upstream: UpstreamId, pool: PoolId, now_ms: u64) -> Self {
         Self {
             session: Some(session),
             channel,

@@ -72,15 +72,6 @@ impl Upstream {
     }
 }
 
-impl Upstream {
-    /// How full its window is, by messages or by octets, whichever is fuller.
-    pub(super) fn fill_percent(&self) -> u64 {
-        let share = |n: u64, of: u64| n.saturating_mul(100) / of.max(1);
-        share(self.unsettled, self.settings.window_messages)
-            .max(share(self.unsettled_bytes, self.settings.window_bytes))
-    }
-}
-
 /// What is known of a target on a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TargetState {
@@ -121,8 +112,6 @@ pub(super) enum ChannelUse {
     Lane(LaneId),
     /// The pool's own: declares targets, one after the other.
     Control(VecDeque<ControlStep>),
-    /// We have sent channel.close, or the lane ended badly.
-    Closing,
 }
 
 /// One method on the control channel that waits for its reply.
@@ -206,6 +195,8 @@ pub(super) struct Link {
     pub(super) deadline_ms: u64,
     pub(super) retire_at_ms: u64,
     pub(super) blocked: bool,
+    /// The socket ended, and not because of us.
+    pub(super) hung_up_by_peer: bool,
     /// net has been told that there is something to write.
     pub(super) dirty: bool,
     /// channel.open-oks on a pinned link that the client must not see.
@@ -215,13 +206,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(
-        upstream: UpstreamId,
-        used: LinkUse,
-        properties: Rc<[u8]>,
-        now_ms: u64,
-        deadline_ms: u64,
-    ) -> Self {
+    pub(super) fn new(upstream: UpstreamId, used: LinkUse, properties: Rc<[u8]>, now_ms: u64, deadline_ms: u64) -> Self {
         Self {
             upstream,
             used,
@@ -242,6 +227,7 @@ impl Link {
             deadline_ms,
             retire_at_ms: u64::MAX,
             blocked: false,
+            hung_up_by_peer: false,
             dirty: false,
             swallow_open_ok: FxHashSet::default(),
             swallow_close_ok: FxHashSet::default(),

@@ -16,13 +16,7 @@ const LEASES_BEFORE_ANOTHER_LINK: usize = 16;
 
 impl Hub {
     /// The pool of these credentials on this vhost; made where there is none. Only for credentials that were accepted.
-    pub(super) fn pool_for(
-        &mut self,
-        now: Now,
-        upstream: UpstreamId,
-        vhost: &Rc<[u8]>,
-        credentials: &Credentials,
-    ) -> PoolId {
+    pub(super) fn pool_for(&mut self, now: Now, upstream: UpstreamId, vhost: &Rc<[u8]>, credentials: &Credentials) -> PoolId {
         let hash = self.remembered.hash(credentials, Some(vhost));
         let key = (upstream, Rc::clone(vhost), hash);
         if let Some(&pool) = self.pool_of.get(&key) {
@@ -112,9 +106,7 @@ impl Hub {
             .iter()
             .filter(|l| {
                 self.links.get(l.0).is_some_and(|k| {
-                    k.state == LinkState::Up
-                        && k.retire_at_ms > now.ms
-                        && (!k.free.is_empty() || k.channels.len() < room(k, limit))
+                    k.state == LinkState::Up && k.retire_at_ms > now.ms && (!k.free.is_empty() || lendable(k) < room(k, limit))
                 })
             })
             .min_by_key(|l| self.links.get(l.0).map_or(usize::MAX, |k| k.leased))?;
@@ -130,12 +122,7 @@ impl Hub {
     pub(super) fn open_channel(&mut self, now: Now, lid: LinkId) -> Option<u16> {
         let link = self.links.get_mut(lid.0)?;
         let up = u16::try_from(link.channels.len() + 1).ok()?;
-        link.channels.push(UpChannel {
-            used: ChannelUse::Free,
-            next_tag: 1,
-            returning: None,
-            free_since_ms: now.ms,
-        });
+        link.channels.push(UpChannel { used: ChannelUse::Free, next_tag: 1, returning: None, free_since_ms: now.ms });
         self.say_open(lid, up);
         Some(up)
     }
@@ -145,15 +132,20 @@ impl Hub {
         self.link_push(lid, up, &MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done());
     }
 
-    /// A channel that was closed is opened again, clean, for the next lane.
-    pub(super) fn reopen_channel(&mut self, now: Now, lid: LinkId, up: u16) {
+    /// A channel that was closed is opened again under its number, clean. Whose it is, the caller says.
+    pub(super) fn open_anew(&mut self, now: Now, lid: LinkId, up: u16, used: ChannelUse) {
         if let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) {
-            c.used = ChannelUse::Free;
+            c.used = used;
             c.next_tag = 1;
             c.returning = None;
             c.free_since_ms = now.ms;
         }
         self.say_open(lid, up);
+    }
+
+    /// A lane's channel that was closed is opened again for the next lane.
+    pub(super) fn reopen_channel(&mut self, now: Now, lid: LinkId, up: u16) {
+        self.open_anew(now, lid, up, ChannelUse::Free);
         let pool = self.links.get_mut(lid.0).and_then(|l| {
             l.free.push(up);
             match l.used {
@@ -219,21 +211,21 @@ impl Hub {
             let Some((lid, up)) = lane.lease else { return };
             let index = lane.sent;
             let Some(item) = lane.items.get(index) else { return };
-            if now.ms < lane.not_before_ms
-                || (lane.careful && lane.items.iter().take(index).any(|i| !i.settled))
-            {
+            if now.ms < lane.not_before_ms || (lane.careful && lane.items.iter().take(index).any(|i| !i.settled)) {
                 return;
             }
             if item.settled {
+                // It takes its place among the sent with the tag before it: tags ascend along a lane.
+                let tag = self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map_or(0, |c| c.next_tag - 1);
                 if let Some(l) = self.lanes.get_mut(lane_id.0) {
                     l.sent += 1;
                     if let Some(i) = l.items.get_mut(index) {
-                        i.tag = 0;
+                        i.tag = tag;
                     }
                 }
                 continue;
             }
-            if item.wait.is_some() && !self.target_met(now, lane_id, index) {
+            if item.wait.as_ref().is_some_and(|w| !w.met) && !self.target_met(now, lane_id, index) {
                 return;
             }
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
@@ -261,6 +253,12 @@ impl Hub {
 
     /// A lane has lost its lease: what was sent and not confirmed is copied out and will be sent again, in order (SPEC D3).
     pub(super) fn homeless(&mut self, now: Now, lane_id: LaneId) {
+        self.detach(lane_id);
+        self.find_home(now, lane_id);
+    }
+
+    /// Takes what is on a lane out of its lost lease's stream. Nothing leaves the lane, so that places on it stay what they are.
+    pub(super) fn detach(&mut self, lane_id: LaneId) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let Some((lid, _)) = lane.lease.take() else { return };
         let mut resent = 0;
@@ -274,9 +272,14 @@ impl Hub {
                 }
             }
         }
-        lane.items.retain(|i| !i.settled);
         lane.sent = 0;
         self.counters.resent += resent;
+    }
+
+    /// A lane without a lease seeks one, or ends if nothing is on it and nobody will put anything there.
+    pub(super) fn find_home(&mut self, now: Now, lane_id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        lane.items.retain(|i| !i.settled);
         if lane.items.is_empty() && lane.session.is_none() {
             self.end_lane(now, lane_id);
         } else {
@@ -286,19 +289,14 @@ impl Hub {
 
     /// A client's lanes lose their client: what is on them goes on (SPEC L2).
     pub(super) fn orphan_lanes(&mut self, now: Now, sid: SessionId) {
-        let channels: Vec<u16> = self
-            .sessions
-            .get(sid.0)
-            .map(|s| s.channels.iter().map(|(n, _)| *n).collect())
-            .unwrap_or_default();
+        let channels: Vec<u16> = self.sessions.get(sid.0).map(|s| s.channels.iter().map(|(n, _)| *n).collect()).unwrap_or_default();
         for ch in channels {
             self.orphan_channel(now, sid, ch);
         }
     }
 
     pub(super) fn orphan_channel(&mut self, now: Now, sid: SessionId, ch: u16) {
-        let lanes =
-            self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).map(|c| std::mem::take(&mut c.lanes));
+        let lanes = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).map(|c| std::mem::take(&mut c.lanes));
         for (_, lane_id) in lanes.unwrap_or_default() {
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
             lane.session = None;
@@ -350,17 +348,24 @@ impl Hub {
     }
 
     /// Whether a target is known to be there, on this pool.
-    pub(super) fn target_state(
-        &self,
-        pool: PoolId,
-        target: &Rc<crate::session::Target>,
-    ) -> Option<TargetState> {
+    pub(super) fn target_state(&self, pool: PoolId, target: &Rc<crate::session::Target>) -> Option<TargetState> {
         self.pools.get(pool.0)?.targets.get(target).copied()
     }
 }
 
-/// Channels that may be opened on a link.
+/// Channels that may be opened on a link for lanes. One of what the upstream allows is kept for the pool's own, where there are two.
 fn room(link: &Link, limit: u16) -> usize {
     let theirs = if link.tune.channel_max == 0 { u16::MAX } else { link.tune.channel_max };
-    usize::from(limit.min(theirs))
+    usize::from(limit.max(1).min(theirs.saturating_sub(1).max(1)))
+}
+
+/// Channels that are open on a link for lanes.
+fn lendable(link: &Link) -> usize {
+    link.channels.len() - usize::from(link.control.is_some())
+}
+
+/// Whether the pool's own channel can be opened on a link.
+pub(super) fn room_for_control(link: &Link) -> bool {
+    let theirs = if link.tune.channel_max == 0 { u16::MAX } else { link.tune.channel_max };
+    link.control.is_some() || link.channels.len() < usize::from(theirs)
 }

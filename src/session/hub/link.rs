@@ -10,6 +10,9 @@ use crate::wire::frame::{Frame, FrameKind, parse_frame, write_frame};
 use crate::wire::method::{self, MethodId, MethodWriter};
 use crate::wire::num::u64_of;
 
+/// How long a lane waits that made its broker close a channel, nobody knows by what: it is not to become a hot loop.
+const CAREFUL_MS: u64 = 200;
+
 /// A broker's words when it closes.
 pub(super) type Words = (u16, String, MethodId);
 
@@ -47,7 +50,6 @@ impl Hub {
         }
         self.send_answers(now);
         self.open_barriers(now);
-        self.unpause(now);
         at
     }
 
@@ -59,9 +61,7 @@ impl Hub {
         let (state, used) = (link.state, link.used);
         if frame.channel.0 == 0 {
             match method::split(frame.payload) {
-                Ok((id, args)) if frame.kind == FrameKind::Method => {
-                    self.link_method(now, lid, id, args, frame.payload)
-                }
+                Ok((id, args)) if frame.kind == FrameKind::Method => self.link_method(now, lid, id, args, frame.payload),
                 _ => self.link_failed(now, lid, "content on channel 0 from the upstream"),
             }
             return;
@@ -105,12 +105,11 @@ impl Hub {
                     self.lease_closed(now, lid, up, &words);
                 }
             }
-            MethodId::CHANNEL_CLOSE_OK => self.reopen_channel(now, lid, up),
+            // We close no channel of a shared link: whatever this answers, nobody asked.
+            MethodId::CHANNEL_CLOSE_OK => {}
             _ => {
-                let control = matches!(
-                    self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &c.used),
-                    Some(ChannelUse::Control(_))
-                );
+                let control =
+                    matches!(self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &c.used), Some(ChannelUse::Control(_)));
                 if control {
                     self.target_answered(now, lid, up);
                 } else {
@@ -122,20 +121,12 @@ impl Hub {
 
     fn begin_return(&mut self, lid: LinkId, up: u16, frame: Frame<'_>, args: crate::wire::Reader<'_>) {
         let mut r = args;
-        let (Ok(_), Ok(_), Ok(exchange), Ok(routing_key)) =
-            (r.u16(), r.shortstr(), r.shortstr(), r.shortstr())
-        else {
-            return;
-        };
+        let (Ok(_), Ok(_), Ok(exchange), Ok(routing_key)) = (r.u16(), r.shortstr(), r.shortstr(), r.shortstr()) else { return };
         let mut frames = Vec::new();
         write_frame(&mut frames, frame.kind, frame.channel, frame.payload);
         if let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) {
-            c.returning = Some(Box::new(Returning {
-                frames,
-                exchange: exchange.into(),
-                routing_key: routing_key.into(),
-                left: None,
-            }));
+            c.returning =
+                Some(Box::new(Returning { frames, exchange: exchange.into(), routing_key: routing_key.into(), left: None }));
         }
     }
 
@@ -162,19 +153,20 @@ impl Hub {
     /// RabbitMQ handles a channel's methods in order and confirms what it took before it closes: what stands before the culprit was
     /// taken, what stands after it was thrown away and is sent again.
     fn lease_closed(&mut self, now: Now, lid: LinkId, up: u16, words: &Words) {
-        let used = self
-            .links
-            .get_mut(lid.0)
-            .and_then(|l| l.channel(up))
-            .map(|c| std::mem::replace(&mut c.used, ChannelUse::Closing));
+        let used = self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| std::mem::replace(&mut c.used, ChannelUse::Free));
         let lane_id = match used {
             Some(ChannelUse::Lane(lane)) => lane,
             Some(ChannelUse::Control(steps)) => {
                 self.control_closed(now, lid, up, steps, words);
                 return;
             }
-            _ => {
-                self.reopen_channel(now, lid, up);
+            // Nobody's: it is on the free list, and stays there.
+            Some(ChannelUse::Free) => {
+                self.open_anew(now, lid, up, ChannelUse::Free);
+                return;
+            }
+            None => {
+                self.link_failed(now, lid, "the upstream closes a channel that was never opened");
                 return;
             }
         };
@@ -182,51 +174,69 @@ impl Hub {
         if let Some(link) = self.links.get_mut(lid.0) {
             link.leased = link.leased.saturating_sub(1);
         }
+        // The lease is off the lane before anybody is blamed: the lane may end with its client's channel.
+        self.detach(lane_id);
         self.take_blame(now, lane_id, culprit, words);
-        self.homeless(now, lane_id);
+        self.find_home(now, lane_id);
         self.reopen_channel(now, lid, up);
     }
 
     fn take_blame(&mut self, now: Now, lane_id: LaneId, culprit: Option<usize>, words: &Words) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let (session, channel) = (lane.session, lane.channel);
+        let Some(index) = culprit else {
+            // Nobody named: those that are left are sent one by one until the one at fault is alone.
+            lane.careful = true;
+            lane.not_before_ms = lane.not_before_ms.max(now.ms + CAREFUL_MS);
+            return;
+        };
+        lane.careful = false;
+        let Some(item) = lane.items.get(index) else { return };
+        let authored = matches!(item.kind, Kind::Publish(f) if f.authored);
+        let rerouted = matches!(words.0, 403 | 404) && item.wait.is_some();
+        let told = session.filter(|sid| !authored && !rerouted && self.sessions.get(sid.0).is_some_and(|s| s.state == State::Running));
+        for before in 0..index {
+            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(before)) else { continue };
+            // The broker took it and has not said so. A client that waits for an ack, and whose channel lives on, must get the
+            // broker's own: it is sent again.
+            let awaited = item.seq != 0 && session.is_some() && told.is_none();
+            if !item.settled && !awaited {
+                self.counters.implied += 1;
+                self.settle_unanswered(lane_id, before);
+            }
+        }
+        if rerouted {
+            self.target_vanished(now, lane_id, index);
+            return;
+        }
+        if authored {
+            self.counters.authored_left_out += 1;
+            self.settle_item(lane_id, index, true);
+            return;
+        }
+        self.counters.refused += 1;
+        self.settle_unanswered(lane_id, index);
         let confirms = session
             .and_then(|sid| self.sessions.get_mut(sid.0))
             .and_then(|s| s.channel(channel))
             .is_some_and(|c| c.confirm.is_some());
-        let Some(index) = culprit else {
-            // Nobody named: those that are left are sent one by one until the one at fault is alone.
-            lane.careful = true;
-            return;
-        };
-        let authored = matches!(lane.items.get(index).map(|i| &i.kind), Some(Kind::Publish(f)) if f.authored);
-        for before in 0..index {
-            let settled =
-                self.lanes.get(lane_id.0).and_then(|l| l.items.get(before)).is_none_or(|i| i.settled);
-            if !settled {
-                self.counters.implied += 1;
-                // Not acked: the broker has not said so. The channel of a client with confirms is about to close.
-                self.settle_unanswered(lane_id, before);
-            }
-        }
-        self.settle_unanswered(lane_id, index);
-        self.counters.refused += 1;
-        if authored {
-            return;
-        }
-        if confirms {
-            // A client with confirms knows that what follows was not confirmed, and sends it again itself.
-            let count = self.lanes.get(lane_id.0).map_or(0, |l| l.items.len());
-            for after in index..count {
+        let count = self.lanes.get(lane_id.0).map_or(0, |l| l.items.len());
+        for after in index..count {
+            let method = self
+                .lanes
+                .get(lane_id.0)
+                .and_then(|l| l.items.get(after))
+                .is_some_and(|i| !i.settled && matches!(i.kind, Kind::Method { .. }));
+            // Methods behind an error are thrown away by a broker, and so are publishes: a client with confirms knows that they
+            // were not confirmed; for one without, they were accepted and go on.
+            if method || confirms {
                 self.settle_unanswered(lane_id, after);
             }
         }
-        if let Some(sid) = session {
+        if let Some(sid) = told {
             let (code, text, cause) = words;
-            if self.sessions.get(sid.0).is_some_and(|s| matches!(s.state, State::Running)) {
-                self.counters.channel_errors += 1;
-                self.close_client_channel(now, sid, channel, *code, text, *cause);
-            }
+            self.counters.channel_errors += 1;
+            self.close_client_channel(now, sid, channel, *code, text, *cause);
         }
     }
 
@@ -244,12 +254,9 @@ impl Hub {
         let (code, text, cause) = words;
         let mut open = lane.items.iter().take(lane.sent).enumerate().filter(|(_, i)| !i.settled);
         if *cause != MethodId::BASIC_PUBLISH {
-            return open
-                .find(|(_, i)| matches!(i.kind, Kind::Method { id, .. } if id == *cause))
-                .map(|(n, _)| n);
+            return open.find(|(_, i)| matches!(i.kind, Kind::Method { id, .. } if id == *cause)).map(|(n, _)| n);
         }
-        let publishes: Vec<usize> =
-            open.filter(|(_, i)| matches!(i.kind, Kind::Publish(_))).map(|(n, _)| n).collect();
+        let publishes: Vec<usize> = open.filter(|(_, i)| matches!(i.kind, Kind::Publish(_))).map(|(n, _)| n).collect();
         if let [only] = publishes.as_slice() {
             return Some(*only);
         }
@@ -257,15 +264,12 @@ impl Hub {
             return None;
         }
         publishes.into_iter().find(|&n| {
-            let Some(crate::session::lane::Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else {
-                return false;
-            };
+            let Some(crate::session::lane::Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else { return false };
             let Some(link) = self.links.get(lid.0) else { return false };
             let Ok(Some(frame)) = parse_frame(link.out.bytes_at(*spot), 0) else { return false };
             let Ok((_, args)) = method::split(frame.payload) else { return false };
             let Ok(publish) = method::publish(args) else { return false };
-            let exchange =
-                if publish.exchange.is_empty() { b"amq.default".as_slice() } else { publish.exchange };
+            let exchange = if publish.exchange.is_empty() { b"amq.default".as_slice() } else { publish.exchange };
             text.contains(&format!("exchange '{}'", String::from_utf8_lossy(exchange)))
         })
     }
@@ -289,6 +293,9 @@ impl Hub {
 
     /// The socket of a link is gone.
     pub fn link_gone(&mut self, now: Now, lid: LinkId, why: &str) {
+        if let Some(link) = self.links.get_mut(lid.0) {
+            link.hung_up_by_peer = true;
+        }
         self.bury(now, lid, why, None);
         if let Some(mut link) = self.links.try_remove(lid.0) {
             link.out.clear(&mut self.spares);
@@ -314,8 +321,7 @@ impl Hub {
         let was_up = state >= LinkState::Up;
         self.counters.links_lost += u64::from(was_up);
         // A refused login is the login's fault, not the upstream's.
-        let refused = words.as_ref().is_some_and(|w| matches!(w.0, 403 | 530))
-            || (state == LinkState::Tune && words.is_none());
+        let refused = !was_up && self.is_refusal(lid, upstream, state, used, words.as_ref());
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
             if !refused && !(used == LinkUse::Probe && u.facts.is_some() && state == LinkState::Closing) {
                 u.last_error = Some(why.into());
@@ -345,20 +351,31 @@ impl Hub {
         }
     }
 
-    fn pooled_link_lost(
-        &mut self,
-        now: Now,
-        lid: LinkId,
-        pool: crate::session::PoolId,
-        was_up: bool,
-        refused: bool,
-    ) {
+    /// Whether a link that was logging in was refused, as opposed to lost. A broker that can says 403; one that cannot, or was not
+    /// told that it may (a client's own properties), hangs up without a word.
+    fn is_refusal(&self, lid: LinkId, upstream: crate::session::UpstreamId, state: LinkState, used: LinkUse, words: Option<&Words>) -> bool {
+        if let Some((code, text, _)) = words {
+            // A limit that has been reached says nothing about whoever ran into it.
+            return matches!(code, 403 | 530) && !text.contains("limit");
+        }
+        if state != LinkState::Tune || !self.links.get(lid.0).is_some_and(|l| l.hung_up_by_peer) {
+            return false;
+        }
+        let speaks = self.upstreams.get(upstream.0).and_then(|u| u.facts.as_ref()).is_some_and(|f| {
+            match crate::wire::Table::new(&f.server_properties).get(b"capabilities") {
+                Some(crate::wire::Value::Table(t)) => t.get(b"authentication_failure_close").and_then(|v| v.bool()) == Some(true),
+                _ => false,
+            }
+        });
+        !speaks || matches!(used, LinkUse::Pinned(_))
+    }
+
+    fn pooled_link_lost(&mut self, now: Now, lid: LinkId, pool: crate::session::PoolId, was_up: bool, refused: bool) {
         let random = self.random();
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.links.retain(|&l| l != lid);
             p.targets.retain(|_, state| *state == crate::session::upstream::TargetState::Ready);
-            let retry =
-                self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
+            let retry = self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
             // A link that was up is replaced after the first wait of the policy; one that never was counts as a further failure.
             if was_up {
                 p.attempt = 0;
@@ -380,10 +397,7 @@ impl Hub {
             .links
             .get(lid.0)
             .map(|l| {
-                l.channels
-                    .iter()
-                    .filter_map(|c| if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None })
-                    .collect()
+                l.channels.iter().filter_map(|c| if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None }).collect()
             })
             .unwrap_or_default();
         for lane in lanes {

@@ -13,20 +13,21 @@ use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 
 /// A target that was refused is asked for again after this long.
 const MISSING_MS: u64 = 10_000;
+/// Targets remembered for a pool.
+const TARGETS_MAX: usize = 10_000;
 
 impl Hub {
     /// Whether an item may go: its target is there, or it goes where it was going, or it is left out.
     pub(super) fn target_met(&mut self, now: Now, lane_id: LaneId, index: usize) -> bool {
         let Some(lane) = self.lanes.get(lane_id.0) else { return false };
         let pool = lane.pool;
-        let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).map(|w| Rc::clone(&w.target))
-        else {
-            return true;
-        };
-        match self.target_state(pool, &target) {
+        let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.target.clone()) else { return true };
+        let Some((lid, _)) = lane.lease else { return false };
+        let state = if target.methods.is_empty() { Some(TargetState::Ready) } else { self.target_state(pool, &target) };
+        match state {
             Some(TargetState::Ready) => {
-                if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
-                    item.wait = None;
+                if let Some(wait) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)).and_then(|i| i.wait.as_mut()) {
+                    wait.met = true;
                 }
                 true
             }
@@ -34,20 +35,44 @@ impl Hub {
                 self.otherwise(lane_id, index);
                 true
             }
-            state => {
-                let lid = lane.lease.map(|(l, _)| l);
+            Some(TargetState::Asked) => {
                 if let Some(p) = self.pools.get_mut(pool.0) {
                     p.target_waiters.insert(lane_id);
-                    if state != Some(TargetState::Asked) {
-                        p.targets.insert(Rc::clone(&target), TargetState::Asked);
-                        if let Some(lid) = lid {
-                            self.ask(now, lid, &target);
-                        }
-                    }
                 }
                 false
             }
+            Some(TargetState::Missing(_)) | None => {
+                let asked = self.ask(now, lid, &target);
+                let state = if asked { TargetState::Asked } else { TargetState::Missing(now.ms + MISSING_MS) };
+                self.remember_target(pool, &target, state);
+                if let (Some(p), true) = (self.pools.get_mut(pool.0), asked) {
+                    p.target_waiters.insert(lane_id);
+                }
+                if !asked {
+                    self.otherwise(lane_id, index);
+                }
+                !asked
+            }
         }
+    }
+
+    /// What is known of targets is bounded: what could be asked again is forgotten first.
+    fn remember_target(&mut self, pool: PoolId, target: &Rc<Target>, state: TargetState) {
+        let Some(p) = self.pools.get_mut(pool.0) else { return };
+        if p.targets.len() >= TARGETS_MAX && !p.targets.contains_key(target) {
+            p.targets.retain(|_, state| *state == TargetState::Asked);
+        }
+        p.targets.insert(Rc::clone(target), state);
+    }
+
+    /// The broker says that the place of a publish is not there, although it was, or was never asked for: as if it had been refused.
+    pub(super) fn target_vanished(&mut self, now: Now, lane_id: LaneId, index: usize) {
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        let pool = lane.pool;
+        if let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.target.clone()) {
+            self.remember_target(pool, &target, TargetState::Missing(now.ms + MISSING_MS));
+        }
+        self.otherwise(lane_id, index);
     }
 
     /// The target is not to be had: the message goes where it was going before the policy spoke, or is left out.
@@ -75,7 +100,11 @@ impl Hub {
         }
     }
 
-    fn ask(&mut self, now: Now, lid: LinkId, target: &Rc<Target>) {
+    /// Asks for a target; `false`: the upstream allows no channel for that.
+    fn ask(&mut self, now: Now, lid: LinkId, target: &Rc<Target>) -> bool {
+        if !self.links.get(lid.0).is_some_and(super::lease::room_for_control) {
+            return false;
+        }
         let control = match self.links.get(lid.0).and_then(|l| l.control) {
             Some(up) => Some(up),
             None => {
@@ -89,16 +118,15 @@ impl Hub {
                 up
             }
         };
-        let Some(up) = control else { return };
+        let Some(up) = control else { return false };
         self.counters.targets_declared += 1;
         for (index, method) in target.methods.iter().enumerate() {
             self.link_push(lid, up, method);
-            if let Some(ChannelUse::Control(steps)) =
-                self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &mut c.used)
-            {
+            if let Some(ChannelUse::Control(steps)) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &mut c.used) {
                 steps.push_back(ControlStep { target: Rc::clone(target), index });
             }
         }
+        true
     }
 
     /// One method of a target was answered with its -ok.
@@ -107,23 +135,14 @@ impl Hub {
             Some(ChannelUse::Control(steps)) => steps.pop_front(),
             _ => None,
         };
-        let (Some(step), Some(LinkUse::Pooled(pool))) = (step, self.links.get(lid.0).map(|l| l.used)) else {
-            return;
-        };
+        let (Some(step), Some(LinkUse::Pooled(pool))) = (step, self.links.get(lid.0).map(|l| l.used)) else { return };
         if step.index + 1 == step.target.methods.len() {
             self.target_known(now, pool, &step.target, TargetState::Ready);
         }
     }
 
     /// The control channel was closed by the method at the front. A thing that is there with other arguments is there (406).
-    pub(super) fn control_closed(
-        &mut self,
-        now: Now,
-        lid: LinkId,
-        up: u16,
-        mut steps: VecDeque<ControlStep>,
-        words: &Words,
-    ) {
+    pub(super) fn control_closed(&mut self, now: Now, lid: LinkId, up: u16, mut steps: VecDeque<ControlStep>, words: &Words) {
         let Some(LinkUse::Pooled(pool)) = self.links.get(lid.0).map(|l| l.used) else { return };
         let failed = steps.pop_front();
         let mut ended = None;
@@ -137,10 +156,7 @@ impl Hub {
                 ended = Some((step.target, TargetState::Ready));
             }
         }
-        self.reopen_channel(now, lid, up);
-        if let Some(link) = self.links.get_mut(lid.0) {
-            link.free.retain(|&n| n != up);
-        }
+        self.open_anew(now, lid, up, ChannelUse::Control(VecDeque::new()));
         for step in &steps {
             if let Some(method) = step.target.methods.get(step.index).cloned() {
                 self.link_push(lid, up, &method);
@@ -155,16 +171,13 @@ impl Hub {
     }
 
     fn target_known(&mut self, now: Now, pool: PoolId, target: &Rc<Target>, state: TargetState) {
-        if let Some(p) = self.pools.get_mut(pool.0) {
-            p.targets.insert(Rc::clone(target), state);
-        }
+        self.remember_target(pool, target, state);
         self.wake_target_waiters(now, pool);
     }
 
     /// Those who wait for any target of a pool look again.
     pub(super) fn wake_target_waiters(&mut self, now: Now, pool: PoolId) {
-        let waiters =
-            self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.target_waiters)).unwrap_or_default();
+        let waiters = self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.target_waiters)).unwrap_or_default();
         for lane_id in waiters {
             self.pump(now, lane_id);
             self.sweep(now, lane_id);

@@ -1,0 +1,200 @@
+//! The Hub's own books, added up again from scratch: what simulations ask after every step. Nothing here is on a message's way.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Hub;
+use crate::session::lane::{Kind, Store, UNSENT};
+use crate::session::upstream::{ChannelUse, LinkState, LinkUse};
+use crate::session::{LaneId, LinkId, PoolId, SessionId};
+
+/// How much of everything there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizes {
+    /// Clients.
+    pub sessions: usize,
+    /// Connections to upstreams, dead ones that net has not let go included.
+    pub links: usize,
+    /// Lanes.
+    pub lanes: usize,
+    /// Pools.
+    pub pools: usize,
+    /// Items on all lanes.
+    pub items: usize,
+    /// Octets that out-streams hold.
+    pub held: usize,
+}
+
+macro_rules! ensure {
+    ($ok:expr, $($why:tt)*) => {
+        if !$ok {
+            return Err(format!($($why)*));
+        }
+    };
+}
+
+impl Hub {
+    /// What there is.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            sessions: self.sessions.len(),
+            links: self.links.len(),
+            lanes: self.lanes.len(),
+            pools: self.pools.len(),
+            items: self.lanes.iter().map(|(_, l)| l.items.len()).sum(),
+            held: self.links.iter().map(|(_, l)| l.out.held()).sum(),
+        }
+    }
+
+    /// Whether the books agree with each other; if not, which do not.
+    pub fn audit(&self) -> Result<(), String> {
+        self.audit_lanes()?;
+        self.audit_links()?;
+        self.audit_pools()?;
+        self.audit_sessions()
+    }
+
+    fn audit_lanes(&self) -> Result<(), String> {
+        let mut open = vec![(0_u64, 0_u64, 0_u64); self.upstreams.len()];
+        for (id, lane) in &self.lanes {
+            let sums = open.get_mut(lane.upstream.0).ok_or("a lane of no upstream")?;
+            for item in lane.items.iter().filter(|i| !i.settled) {
+                sums.0 += 1;
+                sums.1 += u64::from(item.len);
+                sums.2 += u64::from(lane.session.is_none());
+            }
+            ensure!(lane.sent <= lane.items.len(), "lane {id}: {} sent of {}", lane.sent, lane.items.len());
+            ensure!(lane.lease.is_some() || lane.sent == 0, "lane {id} has sent without a lease");
+            ensure!(self.pools.contains(lane.pool.0), "lane {id} of a pool that is gone");
+            let mut last = 0;
+            for (n, item) in lane.items.iter().enumerate() {
+                ensure!((item.tag == UNSENT) == (n >= lane.sent), "lane {id} item {n}: tag {} with {} sent", item.tag, lane.sent);
+                ensure!(item.tag >= last, "lane {id} item {n}: tag {} after {last}", item.tag);
+                ensure!(
+                    item.settled || matches!(item.store, Store::Stream(_)) == (n < lane.sent),
+                    "lane {id} item {n} is kept in the wrong place"
+                );
+                let twice = item.tag == last && n > 0 && matches!(item.kind, Kind::Publish(_)) && n < lane.sent && !item.settled;
+                ensure!(!twice, "lane {id} item {n}: tag {last} twice");
+                last = item.tag;
+                if let (Store::Stream(spot), Some((lid, _)), false) = (&item.store, lane.lease, item.settled) {
+                    let bytes = self.links.get(lid.0).map_or(0, |l| l.out.bytes_at(*spot).len());
+                    ensure!(bytes == crate::wire::num::usize_of(item.len), "lane {id} item {n}: {bytes} bytes kept of {}", item.len);
+                }
+            }
+            ensure!(!lane.items.is_empty() || lane.session.is_some(), "lane {id} is empty and nobody's");
+            if let Some((lid, up)) = lane.lease {
+                let link = self.links.get(lid.0).ok_or_else(|| format!("lane {id} leases from a link that is gone"))?;
+                ensure!(link.state == LinkState::Up, "lane {id} leases from a link in {:?}", link.state);
+                ensure!(link.used == LinkUse::Pooled(lane.pool), "lane {id} leases from another pool's link");
+                let channel = link.channels.get(usize::from(up) - 1).ok_or("a lease of no channel")?;
+                ensure!(
+                    matches!(channel.used, ChannelUse::Lane(l) if l == LaneId(id)),
+                    "lane {id} leases a channel that is {:?}",
+                    channel.used
+                );
+            } else {
+                ensure!(lane.queued || !lane.waiting(), "lane {id} waits and is not queued");
+            }
+            if let Some(sid) = lane.session {
+                let s = self.sessions.get(sid.0).ok_or_else(|| format!("lane {id} of a client that is gone"))?;
+                let known = s.channels.iter().any(|(n, c)| *n == lane.channel && c.lanes.contains(&(lane.upstream, LaneId(id))));
+                ensure!(known, "lane {id} is not known to its channel");
+            }
+        }
+        for (index, (count, bytes, orphans)) in open.into_iter().enumerate() {
+            let Some(u) = self.upstreams.get(index) else { continue };
+            ensure!(u.unsettled == count, "upstream {index}: {} unsettled, {count} on lanes", u.unsettled);
+            ensure!(u.unsettled_bytes == bytes, "upstream {index}: {} octets unsettled, {bytes} on lanes", u.unsettled_bytes);
+            ensure!(u.orphaned == orphans, "upstream {index}: {} orphaned, {orphans} on lanes", u.orphaned);
+        }
+        Ok(())
+    }
+
+    fn audit_links(&self) -> Result<(), String> {
+        for (id, link) in &self.links {
+            match link.used {
+                LinkUse::Pinned(sid) => {
+                    ensure!(self.sessions.contains(sid.0), "link {id} is pinned by a client that is gone");
+                }
+                LinkUse::Verify(sid) => {
+                    ensure!(
+                        self.sessions.get(sid.0).is_some_and(|s| s.verify == Some(LinkId(id))),
+                        "link {id} verifies for somebody who does not know of it"
+                    );
+                }
+                LinkUse::Pooled(pool) => {
+                    let known = self.pools.get(pool.0).is_some_and(|p| p.links.contains(&LinkId(id)));
+                    ensure!(known, "link {id} is not known to its pool");
+                }
+                LinkUse::Probe | LinkUse::Dead => continue,
+            }
+            let leased = link.channels.iter().filter(|c| matches!(c.used, ChannelUse::Lane(_))).count();
+            ensure!(leased == link.leased, "link {id}: {} leased, {leased} counted", link.leased);
+            let free: FxHashSet<u16> = link.free.iter().copied().collect();
+            ensure!(free.len() == link.free.len(), "link {id}: a channel is free twice: {:?}", link.free);
+            for (n, channel) in link.channels.iter().enumerate() {
+                let up = u16::try_from(n + 1).unwrap_or(u16::MAX);
+                let is_free = matches!(channel.used, ChannelUse::Free);
+                ensure!(is_free == free.contains(&up), "link {id} channel {up} is {:?}, free: {}", channel.used, free.contains(&up));
+                if let ChannelUse::Lane(lane) = channel.used {
+                    let lease = self.lanes.get(lane.0).and_then(|l| l.lease);
+                    ensure!(lease == Some((LinkId(id), up)), "link {id} channel {up} is lent to {lane:?}, which has {lease:?}");
+                }
+            }
+            if link.tune.channel_max > 0 {
+                let max = usize::from(link.tune.channel_max);
+                ensure!(link.channels.len() <= max, "link {id}: {} channels, {max} agreed", link.channels.len());
+            }
+        }
+        Ok(())
+    }
+
+    fn audit_pools(&self) -> Result<(), String> {
+        let mut lanes: FxHashMap<PoolId, usize> = FxHashMap::default();
+        for (_, lane) in &self.lanes {
+            *lanes.entry(lane.pool).or_default() += 1;
+        }
+        for (id, p) in &self.pools {
+            let counted = lanes.get(&PoolId(id)).copied().unwrap_or(0);
+            ensure!(p.lanes == counted, "pool {id}: {} lanes, {counted} counted", p.lanes);
+            let users = self.sessions.iter().filter(|(_, s)| s.pool == Some(PoolId(id))).count();
+            ensure!(p.users == users, "pool {id}: {} users, {users} counted", p.users);
+            for lid in &p.links {
+                let used = self.links.get(lid.0).map(|l| l.used);
+                ensure!(used == Some(LinkUse::Pooled(PoolId(id))), "pool {id} knows {lid:?}, which is {used:?}");
+            }
+            let queue: FxHashSet<LaneId> = p.waiting.iter().copied().collect();
+            ensure!(queue.len() == p.waiting.len(), "pool {id}: a lane waits twice");
+            for (lane_id, lane) in self.lanes.iter().filter(|(_, l)| l.pool == PoolId(id)) {
+                let waits = queue.contains(&LaneId(lane_id));
+                ensure!(waits == lane.queued, "lane {lane_id}: queued {}, in the queue {waits}", lane.queued);
+                ensure!(!waits || lane.lease.is_none(), "lane {lane_id} waits and has a lease");
+            }
+            for lane in queue.iter().chain(&p.target_waiters) {
+                ensure!(self.lanes.get(lane.0).is_some_and(|l| l.pool == PoolId(id)), "pool {id}: {lane:?} waits and is not its own");
+            }
+        }
+        Ok(())
+    }
+
+    fn audit_sessions(&self) -> Result<(), String> {
+        let mut open: FxHashMap<SessionId, u64> = FxHashMap::default();
+        for (_, lane) in &self.lanes {
+            if let Some(sid) = lane.session {
+                *open.entry(sid).or_default() += crate::wire::num::u64_of(lane.items.iter().filter(|i| !i.settled).count());
+            }
+        }
+        for (id, s) in &self.sessions {
+            let counted = open.get(&SessionId(id)).copied().unwrap_or(0);
+            ensure!(s.unsettled == counted, "client {id}: {} unsettled, {counted} on lanes", s.unsettled);
+            for (n, c) in &s.channels {
+                for (_, lane) in &c.lanes {
+                    let known = self.lanes.get(lane.0).is_some_and(|l| l.session == Some(SessionId(id)) && l.channel == *n);
+                    ensure!(known, "client {id} channel {n} knows {lane:?}, which is not its own");
+                }
+            }
+        }
+        Ok(())
+    }
+}
