@@ -72,9 +72,17 @@ pub fn translate(json: &str) -> Result<Translated, String> {
 impl Translated {
     fn settings(&mut self, app: &Map<String, Value>) {
         self.toml += "[policy]\n";
+        let queue = app.get("task_default_queue").and_then(Value::as_str).unwrap_or("celery");
         for (theirs, ours) in SETTINGS {
-            let value = app.get(*theirs).filter(|v| !v.is_null() && **v != Value::String(String::new()));
-            if let Some(value) = value {
+            let default: Value = match *theirs {
+                "task_default_queue" => "celery".into(),
+                "task_default_exchange" | "task_default_routing_key" => queue.into(),
+                "task_default_exchange_type" => "direct".into(),
+                "task_create_missing_queues" => true.into(),
+                "task_default_queue_type" | "task_create_missing_queue_type" => "classic".into(),
+                _ => "".into(),
+            };
+            if let Some(value) = app.get(*theirs).filter(|v| !v.is_null() && **v != default) {
                 self.line(ours, value);
             }
         }
