@@ -287,7 +287,16 @@ def test_the_last_declared_queue_is_meant_where_no_name_is_given(client):
 def test_an_exclusive_queue_is_gone_with_its_connection(via, vhost, direct):
     with via.client(vhost=vhost) as client:
         client.declare("mine", exclusive=True)
-    wait_for(lambda: direct.depth("mine") is None)
+
+    def gone():
+        try:
+            return direct.depth("mine") is None
+        except Refused as locked:
+            assert locked.code == 405
+            direct.call(1, "channel.open")
+            return False
+
+    wait_for(gone)
 
 
 def test_a_queue_declared_otherwise_is_406_in_the_broker_s_words(client, vhost):

@@ -71,9 +71,10 @@ def test_a_task_nobody_speaks_of_stays(shop):
 
 
 def test_each_task_of_a_chain_finds_its_own_way(shop):
+    before = len(shop.worker.executed())
     result = shop.run("chain(feeds_pull.si('a'), video_encode.si('b'), add.si(1, 2))()")
-    wait_for(lambda: len(shop.worker.executed()) >= 3 and shop.worker.executed()[-1]["task"] == "proj.tasks.add", 15)
-    assert [e["routing_key"] for e in shop.worker.executed()[-3:]] == ["feeds", "media", "celery"], result
+    wait_for(lambda: len(shop.worker.executed()) >= before + 3, 15)
+    assert [e["routing_key"] for e in shop.worker.executed()[before:]] == ["feeds", "media", "celery"], result
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle", "yaml", "msgpack"])
@@ -81,7 +82,7 @@ def test_each_task_of_a_chain_finds_its_own_way(shop):
 def test_routing_reads_every_serializer(shop, serializer, compression):
     options = f"serializer={serializer!r}" + (f", compression={compression!r}" if compression else "")
     if shop.age == "celery31" and serializer == "msgpack":
-        options += ", ignore_result=True"
+        pytest.skip("Celery 3.1 on Python 2.7 packs msgpack's keys as bytes: nobody newer sees a task in it (vector c31-py27-v1-msgpack)")
     task_id, given = shop.call("feeds_pull", options, "('u',)")
     ran = wait_for(lambda: shop.worker.ran(task_id), 15)[0]
     assert ran["routing_key"] == "feeds"

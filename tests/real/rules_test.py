@@ -111,7 +111,7 @@ compression = { repair = true }
 [[rules]]
 name = "codec {codec}"
 match = {{ headers = {{ how = "{codec}" }} }}
-compression = {{ codec = "{codec}", min_size = "100B" }}
+compression = {{ codec = "{codec}", min_size = "1KiB" }}
 """ for codec in ("zlib", "bzip2", "lzma", "brotli", "zstd"))
 
 CONTENT_TYPES = {"zlib": "application/x-gzip", "bzip2": "application/x-bz2", "lzma": "application/x-lzma",
@@ -320,8 +320,12 @@ def test_a_whole_policy_can_be_dry(make_umbel, node, vhost):
 
 # mistakes
 
-def test_a_route_to_a_queue_that_may_not_be_made_costs_no_task(make_umbel, node, vhost):
-    umbel = make_umbel(node.url(), '[policy]\ncreate_missing_queues = false\n[[rules]]\nname = "wrong"\nmatch = { task = "*" }\nroute = { queue = "missing" }\n')
+@pytest.mark.parametrize("route", [
+    '{ queue = "missing" }\n[[task_queues]]\nname = "missing"\nno_declare = true\n',
+    '{ exchange = "missing", routing_key = "k" }\n',
+], ids=["queue", "exchange"])
+def test_a_route_to_what_is_missing_and_may_not_be_made_costs_no_task(make_umbel, node, vhost, route):
+    umbel = make_umbel(node.url(), f'[policy]\ncreate_missing_queues = false\n[[rules]]\nname = "wrong"\nmatch = {{ task = "*" }}\nroute = {route}')
     with umbel.client(vhost=vhost) as client, node.client(vhost=vhost) as direct:
         client.declare("celery")
         client.select_confirms()

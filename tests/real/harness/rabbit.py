@@ -136,7 +136,7 @@ class RabbitNode:
             if self._asker is None or not self._asker.alive():
                 script = (
                     f"F = fun F() -> case io:get_line('') of eof -> halt(); L -> A = try {{ok, T, _}} = erl_scan:string(L), "
-                    f"{{ok, E}} = erl_parse:parse_exprs(T), rpc:call('{self.name}', erl_eval, exprs, [E, []], 20000) catch _:W -> {{bad, W}} end, "
+                    f"{{ok, E}} = erl_parse:parse_exprs(T), case rpc:call('{self.name}', erl_eval, exprs, [E, []], 20000) of {{value, V, _}} -> {{value, V}}; X -> {{bad, X}} end catch _:W -> {{bad, W}} end, "
                     'io:format("~0tp~n", [A]), F() end end, F().'
                 )
                 argv = ["erl", "-noshell", "-hidden", "-boot", "start_clean", "-start_epmd", "false",
@@ -149,7 +149,7 @@ class RabbitNode:
             answer = self._asker.popen.stdout.readline().decode().strip()
         if not answer.startswith("{value,"):
             raise RuntimeError(f"{erlang} answered {answer}")
-        return answer[len("{value,"):].rsplit(",", 1)[0].strip()
+        return answer[len("{value,"):-1].strip()
 
     def ctl(self, *arguments, timeout=60):
         """rabbitmqctl itself: two seconds a call."""
