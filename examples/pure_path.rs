@@ -18,7 +18,9 @@ use std::sync::Arc;
 use umbel::config::{Config, Nothing};
 use umbel::metrics::Metrics;
 use umbel::net::judge::{PolicyJudge, Snapshot};
-use umbel::session::{Action, Decision, Hub, Judge, Limits, LinkId, Now, PublishView, SessionId, UpstreamSettings};
+use umbel::session::{
+    Action, Decision, Hub, Judge, Limits, LinkId, Now, PublishView, SessionId, UpstreamSettings,
+};
 use umbel::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use umbel::wire::method::{self, MethodId, MethodWriter, Tune};
 
@@ -50,7 +52,12 @@ struct Bench {
 impl Bench {
     fn new(judge: Box<dyn Judge>) -> Self {
         let now = Now { ms: 1000, wall_us: 1_700_000_000_000_000 };
-        let mut hub = Hub::new(Limits::default(), vec![UpstreamSettings::new("default", "127.0.0.1", 5672)], [7; 32], Vec::new());
+        let mut hub = Hub::new(
+            Limits::default(),
+            vec![UpstreamSettings::new("default", "127.0.0.1", 5672)],
+            [7; 32],
+            Vec::new(),
+        );
         hub.start(now);
         let sid = hub.accept(now, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         Self {
@@ -134,9 +141,16 @@ impl Bench {
         let sent = std::mem::take(&mut self.upstream);
         let mut rest = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").unwrap_or(&sent);
         let mut answers = Vec::new();
-        let mut reply = |channel: u16, payload: Vec<u8>| write_frame(&mut answers, FrameKind::Method, ChannelId(channel), &payload);
+        let mut reply = |channel: u16, payload: Vec<u8>| {
+            write_frame(&mut answers, FrameKind::Method, ChannelId(channel), &payload)
+        };
         if rest.len() < sent.len() {
-            let start = MethodWriter::new(MethodId::CONNECTION_START).octet(0).octet(9).longstr(b"").longstr(b"PLAIN AMQPLAIN").longstr(b"en_US");
+            let start = MethodWriter::new(MethodId::CONNECTION_START)
+                .octet(0)
+                .octet(9)
+                .longstr(b"")
+                .longstr(b"PLAIN AMQPLAIN")
+                .longstr(b"en_US");
             reply(0, start.done());
         }
         let mut publishes = (0, 0);
@@ -151,15 +165,29 @@ impl Bench {
                 MethodId::BASIC_PUBLISH => publishes = (channel, publishes.1 + 1),
                 MethodId::CONNECTION_START_OK => reply(
                     0,
-                    method::write_tune(MethodId::CONNECTION_TUNE, Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 }),
+                    method::write_tune(
+                        MethodId::CONNECTION_TUNE,
+                        Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 },
+                    ),
                 ),
-                MethodId::CONNECTION_OPEN => reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done()),
-                MethodId::CHANNEL_OPEN => reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done()),
-                MethodId::CONFIRM_SELECT => reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done()),
-                MethodId::QUEUE_DECLARE => {
-                    reply(channel, MethodWriter::new(MethodId::QUEUE_DECLARE_OK).shortstr(b"q").long(0).long(0).done());
+                MethodId::CONNECTION_OPEN => {
+                    reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done())
                 }
-                MethodId::EXCHANGE_DECLARE => reply(channel, MethodWriter::new(MethodId::EXCHANGE_DECLARE_OK).done()),
+                MethodId::CHANNEL_OPEN => {
+                    reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done())
+                }
+                MethodId::CONFIRM_SELECT => {
+                    reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done())
+                }
+                MethodId::QUEUE_DECLARE => {
+                    reply(
+                        channel,
+                        MethodWriter::new(MethodId::QUEUE_DECLARE_OK).shortstr(b"q").long(0).long(0).done(),
+                    );
+                }
+                MethodId::EXCHANGE_DECLARE => {
+                    reply(channel, MethodWriter::new(MethodId::EXCHANGE_DECLARE_OK).done())
+                }
                 MethodId::QUEUE_BIND => reply(channel, MethodWriter::new(MethodId::QUEUE_BIND_OK).done()),
                 _ => {}
             }
@@ -167,7 +195,10 @@ impl Bench {
         assert!(rest.is_empty(), "half a frame went upstream");
         if publishes.1 > 0 {
             self.published += publishes.1;
-            reply(publishes.0, MethodWriter::new(MethodId::BASIC_ACK).longlong(self.published).octet(1).done());
+            reply(
+                publishes.0,
+                MethodWriter::new(MethodId::BASIC_ACK).longlong(self.published).octet(1).done(),
+            );
         }
         self.upstream = sent;
         self.upstream.clear();
@@ -197,10 +228,24 @@ impl Bench {
         self.client(b"AMQP\x00\x00\x09\x01");
         self.say(
             0,
-            &MethodWriter::new(MethodId::CONNECTION_START_OK).longstr(b"").shortstr(b"PLAIN").longstr(b"\0guest\0guest").shortstr(b"en_US").done(),
+            &MethodWriter::new(MethodId::CONNECTION_START_OK)
+                .longstr(b"")
+                .shortstr(b"PLAIN")
+                .longstr(b"\0guest\0guest")
+                .shortstr(b"en_US")
+                .done(),
         );
-        self.say(0, &method::write_tune(MethodId::CONNECTION_TUNE_OK, Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 0 }));
-        self.say(0, &MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(b"/").shortstr(b"").octet(0).done());
+        self.say(
+            0,
+            &method::write_tune(
+                MethodId::CONNECTION_TUNE_OK,
+                Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 0 },
+            ),
+        );
+        self.say(
+            0,
+            &MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(b"/").shortstr(b"").octet(0).done(),
+        );
         self.say(1, &MethodWriter::new(MethodId::CHANNEL_OPEN).shortstr(b"").done());
         self.say(1, &MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done());
     }
@@ -208,12 +253,22 @@ impl Bench {
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let (messages, size, count) = (std::fs::read(&args[1]).unwrap(), args[2].parse::<usize>().unwrap(), args[3].parse::<u64>().unwrap());
+    let (messages, size, count) = (
+        std::fs::read(&args[1]).unwrap(),
+        args[2].parse::<usize>().unwrap(),
+        args[3].parse::<u64>().unwrap(),
+    );
     let judge: Box<dyn Judge> = match args.get(4) {
         None => Box::new(PassAll),
         Some(path) => {
-            let config = Config::parse(&std::fs::read_to_string(path).unwrap(), &Nothing).map_err(|p| p.in_file(path)).unwrap();
-            Box::new(PolicyJudge::new(Arc::new(Snapshot::new(Arc::new(config))), Arc::new(Metrics::new(1000)), 7))
+            let config = Config::parse(&std::fs::read_to_string(path).unwrap(), &Nothing)
+                .map_err(|p| p.in_file(path))
+                .unwrap();
+            Box::new(PolicyJudge::new(
+                Arc::new(Snapshot::new(Arc::new(config))),
+                Arc::new(Metrics::new(1000)),
+                7,
+            ))
         }
     };
     let mut bench = Bench::new(judge);

@@ -7,5 +7,5 @@ pub mod config;
 pub mod metrics;
 pub mod net;
 pub mod policy;
-pub mod wire;
 pub mod session;
+pub mod wire;

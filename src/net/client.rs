@@ -83,6 +83,9 @@ impl Client {
                 let waits = !self.kept.is_empty() && !self.thread.hub.borrow().client_gate_open(self.sid);
                 return if waits { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
+            if !self.thread.hub.borrow().client_wants_reads(self.sid) {
+                return Poll::Pending;
+            }
             if self.kept.len() > KEPT_BYTES_MAX && !self.thread.hub.borrow().client_gate_open(self.sid) {
                 return Poll::Pending;
             }

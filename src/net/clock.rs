@@ -21,7 +21,8 @@ impl Clock {
     /// The time.
     #[expect(clippy::disallowed_methods, reason = "net is where clocks are read")]
     pub fn now(&self) -> Now {
-        let ms = u64::try_from(Instant::now().saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX);
+        let ms = u64::try_from(Instant::now().saturating_duration_since(self.origin).as_millis())
+            .unwrap_or(u64::MAX);
         Now { ms, wall_us: wall_us() }
     }
 }
@@ -29,5 +30,9 @@ impl Clock {
 /// Microseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "net is where clocks are read")]
 pub fn wall_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_micros()).ok()).unwrap_or(0)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|d| i64::try_from(d.as_micros()).ok())
+        .unwrap_or(0)
 }

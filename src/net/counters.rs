@@ -29,6 +29,9 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
         (Limit::MessageSize, d(|c| c.limit_message)),
         (Limit::Channels, d(|c| c.limit_channels)),
         (Limit::Connections, d(|c| c.limit_sessions)),
+        (Limit::ConnectionsPerHost, d(|c| c.limit_sessions_per_ip)),
+        (Limit::IdleTime, d(|c| c.limit_idle)),
+        (Limit::Memory, d(|c| c.limit_memory)),
         (Limit::HandshakeTime, d(|c| c.limit_handshake)),
         (Limit::TableDepth, d(|c| c.limit_table)),
         (Limit::Window, d(|c| c.limit_window)),
@@ -36,6 +39,9 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
     ] {
         clients.limits.of(limit).inc_by(count);
     }
+    clients
+        .reads_paused_seconds
+        .inc_by(std::time::Duration::from_millis(d(|c| c.reads_paused_ms)).as_secs_f64());
     let confirms = d(|c| c.confirm_count);
     if confirms > 0 {
         let each = d(|c| c.confirm_wait_ms) / confirms;

@@ -40,7 +40,14 @@ struct Link {
 }
 
 /// From dialing to the end.
-pub async fn run(thread: Rc<Thread>, lid: LinkId, url: Url, upstream: UpstreamId, timeout_ms: u64, signal: Rc<Signal>) {
+pub async fn run(
+    thread: Rc<Thread>,
+    lid: LinkId,
+    url: Url,
+    upstream: UpstreamId,
+    timeout_ms: u64,
+    signal: Rc<Signal>,
+) {
     let mut ending = Ending { thread: Rc::clone(&thread), lid, why: "given up".to_owned() };
     let tls = thread.tls.borrow().get(upstream.0).cloned().flatten();
     let mut io = match super::dial::dial(&url, tls.as_ref(), timeout_ms).await {
@@ -79,7 +86,12 @@ impl Link {
                 return Poll::Pending;
             }
             match self.poll_read(cx, io) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream hung up"))),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the upstream hung up",
+                    )));
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Pending => {

@@ -64,18 +64,20 @@ fn admit(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr, tls: Option<T
     tokio::task::spawn_local(async move {
         let io = match tls {
             None => Transport::Tcp(stream),
-            Some(acceptor) => match tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => Transport::Tls(Box::new(stream.into())),
-                Ok(Err(error)) => {
-                    tracing::info!(%peer, %error, "a client's TLS handshake failed");
-                    thread.remove_session(sid);
-                    return;
+            Some(acceptor) => {
+                match tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => Transport::Tls(Box::new(stream.into())),
+                    Ok(Err(error)) => {
+                        tracing::info!(%peer, %error, "a client's TLS handshake failed");
+                        thread.remove_session(sid);
+                        return;
+                    }
+                    Err(_) => {
+                        thread.remove_session(sid);
+                        return;
+                    }
                 }
-                Err(_) => {
-                    thread.remove_session(sid);
-                    return;
-                }
-            },
+            }
         };
         super::client::run(thread, sid, io, signal).await;
     });

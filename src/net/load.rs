@@ -65,9 +65,8 @@ impl Surroundings for World {
 pub fn load(path: Option<&Path>) -> Result<Loaded, LoadError> {
     let text = match path {
         None => String::new(),
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|e| LoadError::Unreadable(format!("{}: {e}", path.display())))?
-        }
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|e| LoadError::Unreadable(format!("{}: {e}", path.display())))?,
     };
     let config = Config::parse(&text, &World).map_err(LoadError::Problems)?;
     Ok(Loaded {

@@ -17,6 +17,6 @@ mod status;
 mod thread;
 mod tls;
 
-pub use load::{LoadError, Loaded, load};
 pub use listen::bind;
+pub use load::{LoadError, Loaded, load};
 pub use serve::{Serve, serve};

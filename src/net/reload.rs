@@ -97,7 +97,21 @@ pub fn reload(thread: &Rc<Thread>, loaded: &Rc<RefCell<Loaded>>, seed: [u8; 32])
         }
         Ok(fresh) => {
             let judge = first_judge(&fresh, &metrics, seed);
+            // Everything that can fail is built before the first thing is swapped.
+            let tls = match super::serve::outgoing(&fresh.config) {
+                Ok(tls) => tls,
+                Err(why) => {
+                    metrics.config.reloads.of(Reload::Invalid).inc();
+                    tracing::error!(file = %path.display(), %why, "the configuration is not reloaded, nothing has changed");
+                    return Some(why);
+                }
+            };
+            let limits = super::settings::limits(&fresh.config);
+            let upstreams = super::settings::upstreams(&fresh.config);
+            let order = thread.hub.borrow_mut().reconfigure(thread.now(), limits, upstreams);
+            thread.set_tls(&order, tls);
             *thread.judge.borrow_mut() = judge;
+            thread.carry_out();
             say_what_stays(&loaded.borrow().config, &fresh.config);
             tracing::info!(file = %path.display(), hash = %fresh.hash, "the configuration is reloaded");
             metrics.config.reloads.of(Reload::Applied).inc();

@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::load::Loaded;
 use super::thread::Thread;
 use super::tls::{self, Outgoing};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::metrics::status::Status;
 use crate::session::Hub;
@@ -46,7 +47,18 @@ pub fn serve(what: Serve) -> io::Result<()> {
 }
 
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".to_owned(), |h| h.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "localhost".to_owned(), |h| h.trim().to_owned())
+}
+
+/// TLS towards each upstream that has an amqps url, in the configuration's order.
+pub fn outgoing(config: &Config) -> Result<Vec<Option<Outgoing>>, String> {
+    let wants = |u: &crate::config::Upstream| u.urls.iter().any(|u| u.tls);
+    config
+        .upstreams
+        .iter()
+        .map(|u| if wants(u) { Outgoing::new(&u.tls).map(Some) } else { Ok(None) })
+        .collect()
 }
 
 async fn live(what: Serve) -> io::Result<()> {
@@ -54,11 +66,7 @@ async fn live(what: Serve) -> io::Result<()> {
     let config = &loaded.config;
     let other = |e: String| io::Error::other(e);
     let acceptor = config.listen.tls.as_ref().map(tls::acceptor).transpose().map_err(other)?;
-    let mut outgoing = Vec::new();
-    for upstream in &config.upstreams {
-        let wanted = upstream.urls.iter().any(|u| u.tls);
-        outgoing.push(if wanted { Some(Outgoing::new(&upstream.tls).map_err(other)?) } else { None });
-    }
+    let outgoing = outgoing(config).map_err(other)?;
     let clock = Clock::start();
     let hub = Hub::new(
         super::settings::limits(config),

@@ -19,6 +19,11 @@ pub fn limits(config: &Config) -> Limits {
         message_bytes: l.message_bytes,
         table: TableLimits { depth: l.table_depth.min(TABLE_DEPTH_MAX), entries: l.table_entries },
         sessions: l.connections,
+        sessions_per_ip: l.connections_per_ip,
+        preauth_sessions: l.preauth_connections,
+        preauth_frame_max: l.preauth_frame_max,
+        idle_ms: l.idle_timeout.map(ms),
+        memory_bytes: l.memory_bytes,
         handshake_ms: ms(l.handshake_timeout),
         output_backlog_bytes: usize::try_from(l.output_backlog_bytes).unwrap_or(usize::MAX),
         close_ms: 5_000,
@@ -35,7 +40,9 @@ pub fn upstreams(config: &Config) -> Vec<UpstreamSettings> {
 
 fn upstream(u: &config::Upstream) -> UpstreamSettings {
     let credentials = match u.credentials {
-        config::Credentials::Configured => u.login().map(|(user, password)| Credentials::plain(user, password.reveal())),
+        config::Credentials::Configured => {
+            u.login().map(|(user, password)| Credentials::plain(user, password.reveal()))
+        }
         config::Credentials::Client => None,
     };
     UpstreamSettings {

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::load::Loaded;
 use super::thread::Thread;
 use crate::metrics::status::{
-    ChannelStatus, ConfigStatus, LaneStatus, LinkStatus, ListenerStatus, ProcessStatus, SESSIONS_LISTED_MAX, SessionStatus,
-    SessionsStatus, Status, UpstreamState, UpstreamStatus,
+    ChannelStatus, ConfigStatus, LaneStatus, LinkStatus, ListenerStatus, ProcessStatus, SESSIONS_LISTED_MAX,
+    SessionStatus, SessionsStatus, Status, UpstreamState, UpstreamStatus,
 };
 use crate::session::{self, LinkLook, Now, SessionLook, UpstreamId};
 use crate::wire::num::{u32_clamped, u64_of};
@@ -42,8 +42,9 @@ impl Reporter {
             .iter()
             .enumerate()
             .map(|(index, u)| {
-                let look = hub.look_upstream(UpstreamId(index));
-                let mine: Vec<&LinkLook> = links.iter().filter(|l| l.upstream == UpstreamId(index)).collect();
+                let id = hub.upstream_at(index).unwrap_or(UpstreamId(index));
+                let look = hub.look_upstream(id);
+                let mine: Vec<&LinkLook> = links.iter().filter(|l| l.upstream == id).collect();
                 let blocked = mine.iter().any(|l| l.blocked);
                 let properties = look.as_ref().and_then(|l| l.4.clone());
                 let text = |name: &str| properties.as_ref().and_then(|p| string(p, name));
@@ -89,7 +90,13 @@ impl Reporter {
                 address: loaded.config.listen.amqp.to_string(),
             }]
             .into_iter()
-            .chain(loaded.config.listen.admin.map(|a| ListenerStatus { kind: "admin".to_owned(), address: a.to_string() }))
+            .chain(
+                loaded
+                    .config
+                    .listen
+                    .admin
+                    .map(|a| ListenerStatus { kind: "admin".to_owned(), address: a.to_string() }),
+            )
             .collect(),
             upstreams,
             sessions: SessionsStatus {
@@ -115,7 +122,11 @@ fn link(l: &LinkLook) -> LinkStatus {
     LinkStatus {
         id: u64_of(l.id.0),
         url: l.url.clone(),
-        state: if l.blocked { "blocked".to_owned() } else { l.state.replace("up", "open").replace("closing", "draining") },
+        state: if l.blocked {
+            "blocked".to_owned()
+        } else {
+            l.state.replace("up", "open").replace("closing", "draining")
+        },
         identity: l.identity.clone(),
         pinned_by: l.pinned_by.map(|s| u64_of(s.0)),
         channels_used: u32_clamped(l.leased),

@@ -86,7 +86,13 @@ fn set_signal(signals: &Signals, index: usize, signal: Option<Rc<Signal>>) {
 
 impl Thread {
     /// With a Hub that has not started.
-    pub fn new(hub: Hub, judge: Box<dyn Judge>, clock: Clock, metrics: Arc<Metrics>, tls: Vec<Option<Outgoing>>) -> Rc<Self> {
+    pub fn new(
+        hub: Hub,
+        judge: Box<dyn Judge>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        tls: Vec<Option<Outgoing>>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             hub: RefCell::new(hub),
             judge: RefCell::new(judge),
@@ -99,6 +105,19 @@ impl Thread {
             dirty_sessions: RefCell::default(),
             dirty_links: RefCell::default(),
         })
+    }
+
+    /// TLS towards upstreams after a reload: `order` is the Hub's number of each.
+    pub fn set_tls(&self, order: &[UpstreamId], fresh: Vec<Option<Outgoing>>) {
+        let mut tls = self.tls.borrow_mut();
+        for (id, outgoing) in order.iter().zip(fresh) {
+            if tls.len() <= id.0 {
+                tls.resize_with(id.0 + 1, || None);
+            }
+            if let Some(slot) = tls.get_mut(id.0) {
+                *slot = outgoing;
+            }
+        }
     }
 
     /// The time.
@@ -147,7 +166,9 @@ impl Thread {
             let action = self.hub.borrow_mut().next_action();
             match action {
                 None => break,
-                Some(Action::Dial { link, url, upstream, timeout_ms }) => self.dial(link, url, upstream, timeout_ms),
+                Some(Action::Dial { link, url, upstream, timeout_ms }) => {
+                    self.dial(link, url, upstream, timeout_ms)
+                }
                 Some(Action::HangUpLink(lid)) => {
                     if let Some(signal) = signal_at(&self.links, lid.0) {
                         signal.hang_up.set(true);

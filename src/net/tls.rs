@@ -93,14 +93,16 @@ fn roots(path: &str) -> Result<RootCertStore, String> {
 pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, String> {
     let builder = match &tls.client_ca {
         Some(ca) => {
-            let verifier =
-                WebPkiClientVerifier::builder(Arc::new(roots(ca)?)).build().map_err(|e| format!("{ca}: {e}"))?;
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?))
+                .build()
+                .map_err(|e| format!("{ca}: {e}"))?;
             ServerConfig::builder().with_client_cert_verifier(verifier)
         }
         None => ServerConfig::builder().with_no_client_auth(),
     };
-    let config =
-        builder.with_single_cert(certs(&tls.cert)?, key(&tls.key)?).map_err(|e| format!("{}: {e}", tls.cert))?;
+    let config = builder
+        .with_single_cert(certs(&tls.cert)?, key(&tls.key)?)
+        .map_err(|e| format!("{}: {e}", tls.cert))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -139,6 +139,7 @@ pub(super) struct Session {
     /// What the client is told instead of a login: its upstream is not there.
     pub(super) doomed: Option<Rc<str>>,
     pub(super) paused: bool,
+    pub(super) paused_until_ms: u64,
 }
 
 impl Session {
@@ -171,6 +172,7 @@ impl Session {
             dirty: false,
             doomed: None,
             paused: false,
+            paused_until_ms: 0,
         }
     }
 

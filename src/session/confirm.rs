@@ -58,7 +58,6 @@ impl ConfirmWindow {
         self.marks.pop_back();
     }
 
-
     /// Publish number `seq` is settled; a second settling of it is ignored.
     pub fn settle(&mut self, seq: u64, ack: bool) {
         let Some(offset) = seq.checked_sub(self.first) else { return };
@@ -172,7 +171,8 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 order.swap(i, usize::try_from(state >> 33).unwrap() % (i + 1));
             }
-            let (mut answered, mut truth) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+            let (mut answered, mut truth) =
+                (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
             for (i, seq) in order.iter().enumerate() {
                 let ack = seq % 7 != 0;
                 truth.insert(*seq, ack);

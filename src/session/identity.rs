@@ -39,7 +39,11 @@ impl Credentials {
             b"AMQPLAIN" => amqplain_login(response),
             _ => None,
         };
-        Self { mechanism: mechanism.into(), response: Secret(response.into()), user: user.unwrap_or_default().into() }
+        Self {
+            mechanism: mechanism.into(),
+            response: Secret(response.into()),
+            user: user.unwrap_or_default().into(),
+        }
     }
 
     /// PLAIN, from the configuration.

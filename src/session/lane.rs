@@ -96,7 +96,13 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(session: SessionId, channel: u16, upstream: UpstreamId, pool: PoolId, now_ms: u64) -> Self {
+    pub(super) fn new(
+        session: SessionId,
+        channel: u16,
+        upstream: UpstreamId,
+        pool: PoolId,
+        now_ms: u64,
+    ) -> Self {
         Self {
             session: Some(session),
             channel,

@@ -7,6 +7,7 @@
 //! Session ─ Channel ─ Lane ─▶ (lease) UpChannel ─ Link      Pool = links of one (upstream, vhost, identity)
 //! ```
 
+mod client;
 mod confirm;
 mod hub;
 mod identity;
@@ -16,11 +17,12 @@ mod refusal;
 mod settings;
 mod stream;
 mod upstream;
-mod client;
 
 pub use hub::{Action, Counters, Hub, LinkLook, LoginOutcome, SessionLook, Sizes};
 pub use identity::{Credentials, Secret};
-pub use judge::{Authored, Decision, Edited, Judge, PassAll, Place, PublishView, Settle, Settled, SessionFacts, Target};
+pub use judge::{
+    Authored, Decision, Edited, Judge, PassAll, Place, PublishView, SessionFacts, Settle, Settled, Target,
+};
 pub use refusal::{Refusal, Scope, reply_name};
 pub use settings::{Limits, Retry, UpstreamSettings, Url};
 pub use stream::{OutStream, Spares, Spot};

@@ -42,7 +42,11 @@ impl Refusal {
     /// `NOT_FOUND - no exchange …`, as it goes on the wire.
     #[must_use]
     pub fn reply_text(&self) -> String {
-        if self.text.is_empty() { reply_name(self.code).to_owned() } else { format!("{} - {}", reply_name(self.code), self.text) }
+        if self.text.is_empty() {
+            reply_name(self.code).to_owned()
+        } else {
+            format!("{} - {}", reply_name(self.code), self.text)
+        }
     }
 }
 

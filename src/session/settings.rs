@@ -18,6 +18,16 @@ pub struct Limits {
     pub table: TableLimits,
     /// Client connections at a time.
     pub sessions: usize,
+    /// Of them, those from one address.
+    pub sessions_per_ip: usize,
+    /// Of them, those that have not logged in yet.
+    pub preauth_sessions: usize,
+    /// Largest frame before the login is through.
+    pub preauth_frame_max: u32,
+    /// A client without heartbeats that is silent for this long is closed; `None`: never.
+    pub idle_ms: Option<u64>,
+    /// Octets of everything unsettled, all upstreams together.
+    pub memory_bytes: u64,
     /// From accept to connection.open-ok.
     pub handshake_ms: u64,
     /// A client that leaves this much unread is closed, unless a link of its own can be paused.
@@ -40,6 +50,11 @@ impl Default for Limits {
             message_bytes: 128 * 1024 * 1024,
             table: TableLimits::default(),
             sessions: 20_000,
+            sessions_per_ip: 20_000,
+            preauth_sessions: 20_000,
+            preauth_frame_max: 8192,
+            idle_ms: None,
+            memory_bytes: 1 << 30,
             handshake_ms: 10_000,
             output_backlog_bytes: 16 * 1024 * 1024,
             close_ms: 5_000,
@@ -67,7 +82,13 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { interval_start_ms: 0, interval_step_ms: 200, interval_max_ms: 5_000, max_retries: None, jitter_percent: 20 }
+        Self {
+            interval_start_ms: 0,
+            interval_step_ms: 200,
+            interval_max_ms: 5_000,
+            max_retries: None,
+            jitter_percent: 20,
+        }
     }
 }
 
@@ -175,7 +196,13 @@ mod tests {
 
     #[test]
     fn waits_grow_by_the_step_to_the_cap_and_jitter_only_shortens_them() {
-        let retry = Retry { interval_start_ms: 0, interval_step_ms: 200, interval_max_ms: 1000, max_retries: None, jitter_percent: 0 };
+        let retry = Retry {
+            interval_start_ms: 0,
+            interval_step_ms: 200,
+            interval_max_ms: 1000,
+            max_retries: None,
+            jitter_percent: 0,
+        };
         let waits: Vec<u64> = (0..7).map(|n| retry.wait_ms(n, 99)).collect();
         assert_eq!(waits, [0, 200, 400, 600, 800, 1000, 1000]);
         let jittered = Retry { jitter_percent: 50, ..retry };

@@ -101,7 +101,10 @@ impl OutStream {
     /// A buffer at the end of the stream with room for `bytes`. Whatever the caller appends is part of the stream once `appended`
     /// is called.
     fn tail(&mut self, spares: &mut Spares, bytes: usize) -> &mut Vec<u8> {
-        let fits = self.chunks.back().is_some_and(|c| c.bytes.capacity() - c.bytes.len() >= bytes && c.bytes.capacity() > 0);
+        let fits = self
+            .chunks
+            .back()
+            .is_some_and(|c| c.bytes.capacity() - c.bytes.len() >= bytes && c.bytes.capacity() > 0);
         if !fits {
             let chunk = Chunk { bytes: spares.chunk(bytes), live: 0 };
             self.held += chunk.bytes.capacity();
@@ -137,7 +140,10 @@ impl OutStream {
     pub fn bytes_at(&self, spot: Spot) -> &[u8] {
         let start = crate::wire::num::usize_of(spot.start);
         let end = start + crate::wire::num::usize_of(spot.len);
-        self.chunk_index(spot.chunk).and_then(|i| self.chunks.get(i)).and_then(|c| c.bytes.get(start..end)).unwrap_or(&[])
+        self.chunk_index(spot.chunk)
+            .and_then(|i| self.chunks.get(i))
+            .and_then(|c| c.bytes.get(start..end))
+            .unwrap_or(&[])
     }
 
     fn chunk_index(&self, chunk: u64) -> Option<usize> {
@@ -187,7 +193,9 @@ impl OutStream {
         let mut left = bytes.min(self.unwritten);
         self.unwritten -= left;
         loop {
-            let Some(chunk) = self.chunk_index(self.write_chunk).and_then(|i| self.chunks.get(i)) else { return };
+            let Some(chunk) = self.chunk_index(self.write_chunk).and_then(|i| self.chunks.get(i)) else {
+                return;
+            };
             let rest = chunk.bytes.len() - self.write_at;
             if left < rest {
                 self.write_at += left;

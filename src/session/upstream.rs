@@ -72,6 +72,15 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    /// How full its window is, by messages or by octets, whichever is fuller.
+    pub(super) fn fill_percent(&self) -> u64 {
+        let share = |n: u64, of: u64| n.saturating_mul(100) / of.max(1);
+        share(self.unsettled, self.settings.window_messages)
+            .max(share(self.unsettled_bytes, self.settings.window_bytes))
+    }
+}
+
 /// What is known of a target on a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TargetState {
@@ -206,7 +215,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(upstream: UpstreamId, used: LinkUse, properties: Rc<[u8]>, now_ms: u64, deadline_ms: u64) -> Self {
+    pub(super) fn new(
+        upstream: UpstreamId,
+        used: LinkUse,
+        properties: Rc<[u8]>,
+        now_ms: u64,
+        deadline_ms: u64,
+    ) -> Self {
         Self {
             upstream,
             used,

@@ -311,7 +311,12 @@ pub fn start<'a>(mut r: Reader<'a>) -> Result<Start<'a>, Short> {
 
 /// Reads a `connection.start-ok`'s arguments.
 pub fn start_ok<'a>(mut r: Reader<'a>) -> Result<StartOk<'a>, Short> {
-    Ok(StartOk { client_properties: r.longstr()?, mechanism: r.shortstr()?, response: r.longstr()?, locale: r.shortstr()? })
+    Ok(StartOk {
+        client_properties: r.longstr()?,
+        mechanism: r.shortstr()?,
+        response: r.longstr()?,
+        locale: r.shortstr()?,
+    })
 }
 
 /// Reads the arguments of `connection.tune` and `connection.tune-ok`.

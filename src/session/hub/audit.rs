@@ -68,23 +68,40 @@ impl Hub {
             ensure!(self.pools.contains(lane.pool.0), "lane {id} of a pool that is gone");
             let mut last = 0;
             for (n, item) in lane.items.iter().enumerate() {
-                ensure!((item.tag == UNSENT) == (n >= lane.sent), "lane {id} item {n}: tag {} with {} sent", item.tag, lane.sent);
+                ensure!(
+                    (item.tag == UNSENT) == (n >= lane.sent),
+                    "lane {id} item {n}: tag {} with {} sent",
+                    item.tag,
+                    lane.sent
+                );
                 ensure!(item.tag >= last, "lane {id} item {n}: tag {} after {last}", item.tag);
                 ensure!(
                     item.settled || matches!(item.store, Store::Stream(_)) == (n < lane.sent),
                     "lane {id} item {n} is kept in the wrong place"
                 );
-                let twice = item.tag == last && n > 0 && matches!(item.kind, Kind::Publish(_)) && n < lane.sent && !item.settled;
+                let twice = item.tag == last
+                    && n > 0
+                    && matches!(item.kind, Kind::Publish(_))
+                    && n < lane.sent
+                    && !item.settled;
                 ensure!(!twice, "lane {id} item {n}: tag {last} twice");
                 last = item.tag;
-                if let (Store::Stream(spot), Some((lid, _)), false) = (&item.store, lane.lease, item.settled) {
+                if let (Store::Stream(spot), Some((lid, _)), false) = (&item.store, lane.lease, item.settled)
+                {
                     let bytes = self.links.get(lid.0).map_or(0, |l| l.out.bytes_at(*spot).len());
-                    ensure!(bytes == crate::wire::num::usize_of(item.len), "lane {id} item {n}: {bytes} bytes kept of {}", item.len);
+                    ensure!(
+                        bytes == crate::wire::num::usize_of(item.len),
+                        "lane {id} item {n}: {bytes} bytes kept of {}",
+                        item.len
+                    );
                 }
             }
             ensure!(!lane.items.is_empty() || lane.session.is_some(), "lane {id} is empty and nobody's");
             if let Some((lid, up)) = lane.lease {
-                let link = self.links.get(lid.0).ok_or_else(|| format!("lane {id} leases from a link that is gone"))?;
+                let link = self
+                    .links
+                    .get(lid.0)
+                    .ok_or_else(|| format!("lane {id} leases from a link that is gone"))?;
                 ensure!(link.state == LinkState::Up, "lane {id} leases from a link in {:?}", link.state);
                 ensure!(link.used == LinkUse::Pooled(lane.pool), "lane {id} leases from another pool's link");
                 let channel = link.channels.get(usize::from(up) - 1).ok_or("a lease of no channel")?;
@@ -97,15 +114,23 @@ impl Hub {
                 ensure!(lane.queued || !lane.waiting(), "lane {id} waits and is not queued");
             }
             if let Some(sid) = lane.session {
-                let s = self.sessions.get(sid.0).ok_or_else(|| format!("lane {id} of a client that is gone"))?;
-                let known = s.channels.iter().any(|(n, c)| *n == lane.channel && c.lanes.contains(&(lane.upstream, LaneId(id))));
+                let s =
+                    self.sessions.get(sid.0).ok_or_else(|| format!("lane {id} of a client that is gone"))?;
+                let known = s
+                    .channels
+                    .iter()
+                    .any(|(n, c)| *n == lane.channel && c.lanes.contains(&(lane.upstream, LaneId(id))));
                 ensure!(known, "lane {id} is not known to its channel");
             }
         }
         for (index, (count, bytes, orphans)) in open.into_iter().enumerate() {
             let Some(u) = self.upstreams.get(index) else { continue };
             ensure!(u.unsettled == count, "upstream {index}: {} unsettled, {count} on lanes", u.unsettled);
-            ensure!(u.unsettled_bytes == bytes, "upstream {index}: {} octets unsettled, {bytes} on lanes", u.unsettled_bytes);
+            ensure!(
+                u.unsettled_bytes == bytes,
+                "upstream {index}: {} octets unsettled, {bytes} on lanes",
+                u.unsettled_bytes
+            );
             ensure!(u.orphaned == orphans, "upstream {index}: {} orphaned, {orphans} on lanes", u.orphaned);
         }
         Ok(())
@@ -136,15 +161,27 @@ impl Hub {
             for (n, channel) in link.channels.iter().enumerate() {
                 let up = u16::try_from(n + 1).unwrap_or(u16::MAX);
                 let is_free = matches!(channel.used, ChannelUse::Free);
-                ensure!(is_free == free.contains(&up), "link {id} channel {up} is {:?}, free: {}", channel.used, free.contains(&up));
+                ensure!(
+                    is_free == free.contains(&up),
+                    "link {id} channel {up} is {:?}, free: {}",
+                    channel.used,
+                    free.contains(&up)
+                );
                 if let ChannelUse::Lane(lane) = channel.used {
                     let lease = self.lanes.get(lane.0).and_then(|l| l.lease);
-                    ensure!(lease == Some((LinkId(id), up)), "link {id} channel {up} is lent to {lane:?}, which has {lease:?}");
+                    ensure!(
+                        lease == Some((LinkId(id), up)),
+                        "link {id} channel {up} is lent to {lane:?}, which has {lease:?}"
+                    );
                 }
             }
             if link.tune.channel_max > 0 {
                 let max = usize::from(link.tune.channel_max);
-                ensure!(link.channels.len() <= max, "link {id}: {} channels, {max} agreed", link.channels.len());
+                ensure!(
+                    link.channels.len() <= max,
+                    "link {id}: {} channels, {max} agreed",
+                    link.channels.len()
+                );
             }
         }
         Ok(())
@@ -162,7 +199,10 @@ impl Hub {
             ensure!(p.users == users, "pool {id}: {} users, {users} counted", p.users);
             for lid in &p.links {
                 let used = self.links.get(lid.0).map(|l| l.used);
-                ensure!(used == Some(LinkUse::Pooled(PoolId(id))), "pool {id} knows {lid:?}, which is {used:?}");
+                ensure!(
+                    used == Some(LinkUse::Pooled(PoolId(id))),
+                    "pool {id} knows {lid:?}, which is {used:?}"
+                );
             }
             let queue: FxHashSet<LaneId> = p.waiting.iter().copied().collect();
             ensure!(queue.len() == p.waiting.len(), "pool {id}: a lane waits twice");
@@ -172,7 +212,10 @@ impl Hub {
                 ensure!(!waits || lane.lease.is_none(), "lane {lane_id} waits and has a lease");
             }
             for lane in queue.iter().chain(&p.target_waiters) {
-                ensure!(self.lanes.get(lane.0).is_some_and(|l| l.pool == PoolId(id)), "pool {id}: {lane:?} waits and is not its own");
+                ensure!(
+                    self.lanes.get(lane.0).is_some_and(|l| l.pool == PoolId(id)),
+                    "pool {id}: {lane:?} waits and is not its own"
+                );
             }
         }
         Ok(())
@@ -182,7 +225,8 @@ impl Hub {
         let mut open: FxHashMap<SessionId, u64> = FxHashMap::default();
         for (_, lane) in &self.lanes {
             if let Some(sid) = lane.session {
-                *open.entry(sid).or_default() += crate::wire::num::u64_of(lane.items.iter().filter(|i| !i.settled).count());
+                *open.entry(sid).or_default() +=
+                    crate::wire::num::u64_of(lane.items.iter().filter(|i| !i.settled).count());
             }
         }
         for (id, s) in &self.sessions {
@@ -190,7 +234,10 @@ impl Hub {
             ensure!(s.unsettled == counted, "client {id}: {} unsettled, {counted} on lanes", s.unsettled);
             for (n, c) in &s.channels {
                 for (_, lane) in &c.lanes {
-                    let known = self.lanes.get(lane.0).is_some_and(|l| l.session == Some(SessionId(id)) && l.channel == *n);
+                    let known = self
+                        .lanes
+                        .get(lane.0)
+                        .is_some_and(|l| l.session == Some(SessionId(id)) && l.channel == *n);
                     ensure!(known, "client {id} channel {n} knows {lane:?}, which is not its own");
                 }
             }

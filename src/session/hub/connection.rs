@@ -23,10 +23,17 @@ impl Hub {
             return self.another_protocol(sid, rest);
         };
         match head {
-            b"AMQP\x00\x00\x09\x01" | b"AMQP\x01\x01\x00\x09" | b"AMQP\x01\x01\x08\x00" | b"AMQP\x01\x01\x09\x01" => {}
+            b"AMQP\x00\x00\x09\x01"
+            | b"AMQP\x01\x01\x00\x09"
+            | b"AMQP\x01\x01\x08\x00"
+            | b"AMQP\x01\x01\x09\x01" => {}
             _ => return self.another_protocol(sid, rest),
         }
-        let known = self.sessions.get(sid.0).and_then(|s| self.upstreams.get(s.upstream.0)).is_some_and(|u| u.facts.is_some());
+        let known = self
+            .sessions
+            .get(sid.0)
+            .and_then(|s| self.upstreams.get(s.upstream.0))
+            .is_some_and(|u| u.facts.is_some());
         if known {
             self.send_start(sid);
         } else {
@@ -71,7 +78,8 @@ impl Hub {
 
     /// A frame could not be read.
     pub(super) fn client_frame_error(&mut self, now: Now, sid: SessionId, error: FrameError) {
-        let said_goodbye = self.sessions.get(sid.0).is_some_and(|s| matches!(s.state, State::Closing | State::Draining));
+        let said_goodbye =
+            self.sessions.get(sid.0).is_some_and(|s| matches!(s.state, State::Closing | State::Draining));
         if said_goodbye {
             self.finish(sid);
             return;
@@ -80,7 +88,14 @@ impl Hub {
     }
 
     /// One whole frame of a client. `rest` begins with it and goes on with what follows it in the buffer.
-    pub(super) fn client_frame(&mut self, now: Now, sid: SessionId, frame: Frame<'_>, rest: &[u8], judge: &mut dyn Judge) -> Step {
+    pub(super) fn client_frame(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        frame: Frame<'_>,
+        rest: &[u8],
+        judge: &mut dyn Judge,
+    ) -> Step {
         let Some(state) = self.sessions.get(sid.0).map(|s| s.state) else { return Step::Took(rest.len()) };
         if frame.kind == FrameKind::Heartbeat {
             return Step::Took(frame.wire_len());
@@ -91,7 +106,9 @@ impl Hub {
                 self.while_closing(now, sid, frame);
                 Ok(Step::Took(frame.wire_len()))
             }
-            State::Running | State::Draining if channel != 0 => self.channel_frame(now, sid, frame, rest, judge),
+            State::Running | State::Draining if channel != 0 => {
+                self.channel_frame(now, sid, frame, rest, judge)
+            }
             _ if channel != 0 || frame.kind != FrameKind::Method => Err(Refusal::connection(
                 505,
                 format!("type {}, all octets = {}", frame.kind.octet(), octets(frame.payload)),
@@ -124,7 +141,13 @@ impl Hub {
         self.finish(sid);
     }
 
-    fn connection_method(&mut self, now: Now, sid: SessionId, state: State, frame: Frame<'_>) -> Result<Step, Refusal> {
+    fn connection_method(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        state: State,
+        frame: Frame<'_>,
+    ) -> Result<Step, Refusal> {
         let took = Ok(Step::Took(frame.wire_len()));
         let spec = method::check(frame.payload, &self.limits.table).map_err(|e| {
             self.counters.limit_table += u64::from(matches!(e, method::MethodError::Table(..)));
@@ -156,7 +179,9 @@ impl Hub {
             }
             (State::Running, MethodId::CONNECTION_UPDATE_SECRET) => self.update_secret(now, sid, frame),
             _ if !spec.from_client => Err(Refusal::connection(503, "unimplemented method", id)),
-            (State::Running, _) => Err(Refusal::connection(504, "unexpected method in connection state running", id)),
+            (State::Running, _) => {
+                Err(Refusal::connection(504, "unexpected method in connection state running", id))
+            }
             _ => Err(Refusal::connection(504, "unexpected method in connection state opening", id)),
         }
     }
@@ -220,7 +245,8 @@ impl Hub {
         let credentials = configured.unwrap_or(own);
         let known = self.remembered.knows(upstream, self.remembered.hash(&credentials, None), now.ms);
         s.credentials = Some(credentials);
-        let tune_known = self.upstreams.get(upstream.0).and_then(|u| u.facts.as_ref()).is_some_and(|f| f.tune.is_some());
+        let tune_known =
+            self.upstreams.get(upstream.0).and_then(|u| u.facts.as_ref()).is_some_and(|f| f.tune.is_some());
         if known && tune_known {
             self.counters.logins_remembered += 1;
             self.send_tune(sid);
@@ -243,9 +269,21 @@ impl Hub {
             .and_then(|u| u.facts.as_ref())
             .and_then(|f| f.tune)
             .unwrap_or(Tune { channel_max: 0, frame_max: 0, heartbeat: self.limits.heartbeat_s });
-        let least = |a: u32, b: u32| if a == 0 { b } else if b == 0 { a } else { a.min(b) };
+        let least = |a: u32, b: u32| {
+            if a == 0 {
+                b
+            } else if b == 0 {
+                a
+            } else {
+                a.min(b)
+            }
+        };
         let offer = Tune {
-            channel_max: u16::try_from(least(u32::from(theirs.channel_max), u32::from(self.limits.channel_max))).unwrap_or(u16::MAX),
+            channel_max: u16::try_from(least(
+                u32::from(theirs.channel_max),
+                u32::from(self.limits.channel_max),
+            ))
+            .unwrap_or(u16::MAX),
             frame_max: least(theirs.frame_max, self.limits.frame_max),
             heartbeat: theirs.heartbeat,
         };
@@ -269,7 +307,10 @@ impl Hub {
         if tune.frame_max != 0 && tune.frame_max < FRAME_MIN_SIZE {
             return Err(Refusal::connection(
                 530,
-                format!("negotiated frame_max = {} is lower than the minimum allowed value ({FRAME_MIN_SIZE})", tune.frame_max),
+                format!(
+                    "negotiated frame_max = {} is lower than the minimum allowed value ({FRAME_MIN_SIZE})",
+                    tune.frame_max
+                ),
                 MethodId::CONNECTION_TUNE_OK,
             ));
         }
@@ -311,6 +352,7 @@ impl Hub {
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.users += 1;
         }
+        self.handshaking = self.handshaking.saturating_sub(1);
         if let Some(s) = self.sessions.get_mut(sid.0) {
             s.pool = Some(pool);
             s.state = State::Running;
@@ -337,6 +379,15 @@ impl Hub {
         self.drop_verify(sid);
         self.orphan_lanes(now, sid);
         if let Some(s) = self.sessions.try_remove(sid.0) {
+            if s.pool.is_none() {
+                self.handshaking = self.handshaking.saturating_sub(1);
+            }
+            if let Some(count) = self.per_ip.get_mut(&s.peer) {
+                *count -= 1;
+                if *count == 0 {
+                    self.per_ip.remove(&s.peer);
+                }
+            }
             if let Some(pool) = s.pool.and_then(|p| self.pools.get_mut(p.0)) {
                 pool.users = pool.users.saturating_sub(1);
                 pool.idle_since_ms = now.ms;
@@ -352,7 +403,9 @@ impl Hub {
             .sessions
             .get(sid.0)
             .and_then(|s| s.credentials.as_ref())
-            .map_or((String::new(), String::new()), |c| (c.user.to_string(), String::from_utf8_lossy(&c.mechanism).into_owned()));
+            .map_or((String::new(), String::new()), |c| {
+                (c.user.to_string(), String::from_utf8_lossy(&c.mechanism).into_owned())
+            });
         let _ = user;
         let (code, text, cause) = close.unwrap_or_else(|| (403, refused_text(&mechanism), MethodId::NONE));
         self.counters.connection_errors += 1;
@@ -382,7 +435,9 @@ fn login_refused(credentials: &Credentials) -> Refusal {
     let mechanism = String::from_utf8_lossy(&credentials.mechanism).into_owned();
     Refusal::connection(
         403,
-        format!("Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."),
+        format!(
+            "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+        ),
         MethodId::NONE,
     )
 }
@@ -396,7 +451,9 @@ pub(super) fn syntax(error: method::MethodError) -> Refusal {
         method::MethodError::Trailing(id) | method::MethodError::Table(id, _) => {
             Refusal::connection(501, format!("cannot decode: {error}"), id)
         }
-        method::MethodError::Short => Refusal::connection(501, format!("cannot decode: {error}"), MethodId::NONE),
+        method::MethodError::Short => {
+            Refusal::connection(501, format!("cannot decode: {error}"), MethodId::NONE)
+        }
     }
 }
 

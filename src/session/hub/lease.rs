@@ -16,7 +16,13 @@ const LEASES_BEFORE_ANOTHER_LINK: usize = 16;
 
 impl Hub {
     /// The pool of these credentials on this vhost; made where there is none. Only for credentials that were accepted.
-    pub(super) fn pool_for(&mut self, now: Now, upstream: UpstreamId, vhost: &Rc<[u8]>, credentials: &Credentials) -> PoolId {
+    pub(super) fn pool_for(
+        &mut self,
+        now: Now,
+        upstream: UpstreamId,
+        vhost: &Rc<[u8]>,
+        credentials: &Credentials,
+    ) -> PoolId {
         let hash = self.remembered.hash(credentials, Some(vhost));
         let key = (upstream, Rc::clone(vhost), hash);
         if let Some(&pool) = self.pool_of.get(&key) {
@@ -106,7 +112,9 @@ impl Hub {
             .iter()
             .filter(|l| {
                 self.links.get(l.0).is_some_and(|k| {
-                    k.state == LinkState::Up && k.retire_at_ms > now.ms && (!k.free.is_empty() || lendable(k) < room(k, limit))
+                    k.state == LinkState::Up
+                        && k.retire_at_ms > now.ms
+                        && (!k.free.is_empty() || lendable(k) < room(k, limit))
                 })
             })
             .min_by_key(|l| self.links.get(l.0).map_or(usize::MAX, |k| k.leased))?;
@@ -122,7 +130,12 @@ impl Hub {
     pub(super) fn open_channel(&mut self, now: Now, lid: LinkId) -> Option<u16> {
         let link = self.links.get_mut(lid.0)?;
         let up = u16::try_from(link.channels.len() + 1).ok()?;
-        link.channels.push(UpChannel { used: ChannelUse::Free, next_tag: 1, returning: None, free_since_ms: now.ms });
+        link.channels.push(UpChannel {
+            used: ChannelUse::Free,
+            next_tag: 1,
+            returning: None,
+            free_since_ms: now.ms,
+        });
         self.say_open(lid, up);
         Some(up)
     }
@@ -211,7 +224,9 @@ impl Hub {
             let Some((lid, up)) = lane.lease else { return };
             let index = lane.sent;
             let Some(item) = lane.items.get(index) else { return };
-            if now.ms < lane.not_before_ms || (lane.careful && lane.items.iter().take(index).any(|i| !i.settled)) {
+            if now.ms < lane.not_before_ms
+                || (lane.careful && lane.items.iter().take(index).any(|i| !i.settled))
+            {
                 return;
             }
             if item.settled {
@@ -289,14 +304,19 @@ impl Hub {
 
     /// A client's lanes lose their client: what is on them goes on (SPEC L2).
     pub(super) fn orphan_lanes(&mut self, now: Now, sid: SessionId) {
-        let channels: Vec<u16> = self.sessions.get(sid.0).map(|s| s.channels.iter().map(|(n, _)| *n).collect()).unwrap_or_default();
+        let channels: Vec<u16> = self
+            .sessions
+            .get(sid.0)
+            .map(|s| s.channels.iter().map(|(n, _)| *n).collect())
+            .unwrap_or_default();
         for ch in channels {
             self.orphan_channel(now, sid, ch);
         }
     }
 
     pub(super) fn orphan_channel(&mut self, now: Now, sid: SessionId, ch: u16) {
-        let lanes = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).map(|c| std::mem::take(&mut c.lanes));
+        let lanes =
+            self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).map(|c| std::mem::take(&mut c.lanes));
         for (_, lane_id) in lanes.unwrap_or_default() {
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
             lane.session = None;
@@ -348,7 +368,11 @@ impl Hub {
     }
 
     /// Whether a target is known to be there, on this pool.
-    pub(super) fn target_state(&self, pool: PoolId, target: &Rc<crate::session::Target>) -> Option<TargetState> {
+    pub(super) fn target_state(
+        &self,
+        pool: PoolId,
+        target: &Rc<crate::session::Target>,
+    ) -> Option<TargetState> {
         self.pools.get(pool.0)?.targets.get(target).copied()
     }
 }

@@ -50,6 +50,7 @@ impl Hub {
         }
         self.send_answers(now);
         self.open_barriers(now);
+        self.unpause(now);
         at
     }
 
@@ -61,7 +62,9 @@ impl Hub {
         let (state, used) = (link.state, link.used);
         if frame.channel.0 == 0 {
             match method::split(frame.payload) {
-                Ok((id, args)) if frame.kind == FrameKind::Method => self.link_method(now, lid, id, args, frame.payload),
+                Ok((id, args)) if frame.kind == FrameKind::Method => {
+                    self.link_method(now, lid, id, args, frame.payload)
+                }
                 _ => self.link_failed(now, lid, "content on channel 0 from the upstream"),
             }
             return;
@@ -108,8 +111,10 @@ impl Hub {
             // We close no channel of a shared link: whatever this answers, nobody asked.
             MethodId::CHANNEL_CLOSE_OK => {}
             _ => {
-                let control =
-                    matches!(self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &c.used), Some(ChannelUse::Control(_)));
+                let control = matches!(
+                    self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &c.used),
+                    Some(ChannelUse::Control(_))
+                );
                 if control {
                     self.target_answered(now, lid, up);
                 } else {
@@ -121,12 +126,20 @@ impl Hub {
 
     fn begin_return(&mut self, lid: LinkId, up: u16, frame: Frame<'_>, args: crate::wire::Reader<'_>) {
         let mut r = args;
-        let (Ok(_), Ok(_), Ok(exchange), Ok(routing_key)) = (r.u16(), r.shortstr(), r.shortstr(), r.shortstr()) else { return };
+        let (Ok(_), Ok(_), Ok(exchange), Ok(routing_key)) =
+            (r.u16(), r.shortstr(), r.shortstr(), r.shortstr())
+        else {
+            return;
+        };
         let mut frames = Vec::new();
         write_frame(&mut frames, frame.kind, frame.channel, frame.payload);
         if let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) {
-            c.returning =
-                Some(Box::new(Returning { frames, exchange: exchange.into(), routing_key: routing_key.into(), left: None }));
+            c.returning = Some(Box::new(Returning {
+                frames,
+                exchange: exchange.into(),
+                routing_key: routing_key.into(),
+                left: None,
+            }));
         }
     }
 
@@ -153,7 +166,11 @@ impl Hub {
     /// RabbitMQ handles a channel's methods in order and confirms what it took before it closes: what stands before the culprit was
     /// taken, what stands after it was thrown away and is sent again.
     fn lease_closed(&mut self, now: Now, lid: LinkId, up: u16, words: &Words) {
-        let used = self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| std::mem::replace(&mut c.used, ChannelUse::Free));
+        let used = self
+            .links
+            .get_mut(lid.0)
+            .and_then(|l| l.channel(up))
+            .map(|c| std::mem::replace(&mut c.used, ChannelUse::Free));
         let lane_id = match used {
             Some(ChannelUse::Lane(lane)) => lane,
             Some(ChannelUse::Control(steps)) => {
@@ -194,7 +211,9 @@ impl Hub {
         let Some(item) = lane.items.get(index) else { return };
         let authored = matches!(item.kind, Kind::Publish(f) if f.authored);
         let rerouted = matches!(words.0, 403 | 404) && item.wait.is_some();
-        let told = session.filter(|sid| !authored && !rerouted && self.sessions.get(sid.0).is_some_and(|s| s.state == State::Running));
+        let told = session.filter(|sid| {
+            !authored && !rerouted && self.sessions.get(sid.0).is_some_and(|s| s.state == State::Running)
+        });
         for before in 0..index {
             let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(before)) else { continue };
             // The broker took it and has not said so. A client that waits for an ack, and whose channel lives on, must get the
@@ -254,9 +273,12 @@ impl Hub {
         let (code, text, cause) = words;
         let mut open = lane.items.iter().take(lane.sent).enumerate().filter(|(_, i)| !i.settled);
         if *cause != MethodId::BASIC_PUBLISH {
-            return open.find(|(_, i)| matches!(i.kind, Kind::Method { id, .. } if id == *cause)).map(|(n, _)| n);
+            return open
+                .find(|(_, i)| matches!(i.kind, Kind::Method { id, .. } if id == *cause))
+                .map(|(n, _)| n);
         }
-        let publishes: Vec<usize> = open.filter(|(_, i)| matches!(i.kind, Kind::Publish(_))).map(|(n, _)| n).collect();
+        let publishes: Vec<usize> =
+            open.filter(|(_, i)| matches!(i.kind, Kind::Publish(_))).map(|(n, _)| n).collect();
         if let [only] = publishes.as_slice() {
             return Some(*only);
         }
@@ -264,12 +286,15 @@ impl Hub {
             return None;
         }
         publishes.into_iter().find(|&n| {
-            let Some(crate::session::lane::Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else { return false };
+            let Some(crate::session::lane::Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else {
+                return false;
+            };
             let Some(link) = self.links.get(lid.0) else { return false };
             let Ok(Some(frame)) = parse_frame(link.out.bytes_at(*spot), 0) else { return false };
             let Ok((_, args)) = method::split(frame.payload) else { return false };
             let Ok(publish) = method::publish(args) else { return false };
-            let exchange = if publish.exchange.is_empty() { b"amq.default".as_slice() } else { publish.exchange };
+            let exchange =
+                if publish.exchange.is_empty() { b"amq.default".as_slice() } else { publish.exchange };
             text.contains(&format!("exchange '{}'", String::from_utf8_lossy(exchange)))
         })
     }
@@ -353,7 +378,14 @@ impl Hub {
 
     /// Whether a link that was logging in was refused, as opposed to lost. A broker that can says 403; one that cannot, or was not
     /// told that it may (a client's own properties), hangs up without a word.
-    fn is_refusal(&self, lid: LinkId, upstream: crate::session::UpstreamId, state: LinkState, used: LinkUse, words: Option<&Words>) -> bool {
+    fn is_refusal(
+        &self,
+        lid: LinkId,
+        upstream: crate::session::UpstreamId,
+        state: LinkState,
+        used: LinkUse,
+        words: Option<&Words>,
+    ) -> bool {
         if let Some((code, text, _)) = words {
             // A limit that has been reached says nothing about whoever ran into it.
             return matches!(code, 403 | 530) && !text.contains("limit");
@@ -363,19 +395,29 @@ impl Hub {
         }
         let speaks = self.upstreams.get(upstream.0).and_then(|u| u.facts.as_ref()).is_some_and(|f| {
             match crate::wire::Table::new(&f.server_properties).get(b"capabilities") {
-                Some(crate::wire::Value::Table(t)) => t.get(b"authentication_failure_close").and_then(|v| v.bool()) == Some(true),
+                Some(crate::wire::Value::Table(t)) => {
+                    t.get(b"authentication_failure_close").and_then(|v| v.bool()) == Some(true)
+                }
                 _ => false,
             }
         });
         !speaks || matches!(used, LinkUse::Pinned(_))
     }
 
-    fn pooled_link_lost(&mut self, now: Now, lid: LinkId, pool: crate::session::PoolId, was_up: bool, refused: bool) {
+    fn pooled_link_lost(
+        &mut self,
+        now: Now,
+        lid: LinkId,
+        pool: crate::session::PoolId,
+        was_up: bool,
+        refused: bool,
+    ) {
         let random = self.random();
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.links.retain(|&l| l != lid);
             p.targets.retain(|_, state| *state == crate::session::upstream::TargetState::Ready);
-            let retry = self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
+            let retry =
+                self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
             // A link that was up is replaced after the first wait of the policy; one that never was counts as a further failure.
             if was_up {
                 p.attempt = 0;
@@ -397,7 +439,10 @@ impl Hub {
             .links
             .get(lid.0)
             .map(|l| {
-                l.channels.iter().filter_map(|c| if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None }).collect()
+                l.channels
+                    .iter()
+                    .filter_map(|c| if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None })
+                    .collect()
             })
             .unwrap_or_default();
         for lane in lanes {

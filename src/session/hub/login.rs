@@ -22,7 +22,7 @@ impl Hub {
         }
     }
 
-    fn probe_upstream(&mut self, now: Now, upstream: UpstreamId) {
+    pub(super) fn probe_upstream(&mut self, now: Now, upstream: UpstreamId) {
         let Some(u) = self.upstreams.get_mut(upstream.0) else { return };
         if u.probing {
             return;
@@ -42,7 +42,10 @@ impl Hub {
     /// Probes that are due, while nothing is known: from `tick`.
     pub(super) fn probe_again(&mut self, now: Now) {
         for index in 0..self.upstreams.len() {
-            let due = self.upstreams.get(index).is_some_and(|u| !u.probing && u.state != UpstreamState::Up && now.ms >= u.probe_at_ms);
+            let due = self
+                .upstreams
+                .get(index)
+                .is_some_and(|u| !u.probing && u.state != UpstreamState::Up && now.ms >= u.probe_at_ms);
             if due {
                 self.probe_upstream(now, UpstreamId(index));
             }
@@ -82,7 +85,14 @@ impl Hub {
         let (upstream, credentials) = (s.upstream, s.credentials.clone());
         let properties = Rc::clone(&self.our_properties);
         let named = vhost.is_some();
-        let lid = self.dial(now, upstream, LinkUse::Verify(sid), credentials, vhost.unwrap_or_else(|| Rc::from(&[][..])), properties);
+        let lid = self.dial(
+            now,
+            upstream,
+            LinkUse::Verify(sid),
+            credentials,
+            vhost.unwrap_or_else(|| Rc::from(&[][..])),
+            properties,
+        );
         if let Some(s) = self.sessions.get_mut(sid.0) {
             s.verify = Some(lid);
         }
@@ -105,9 +115,14 @@ impl Hub {
     fn say_vhost(&mut self, now: Now, lid: LinkId) {
         let Some(link) = self.links.get_mut(lid.0) else { return };
         link.state = LinkState::OpenOk;
-        link.deadline_ms = now.ms + self.upstreams.get(link.upstream.0).map_or(5000, |u| u.settings.connect_timeout_ms);
+        link.deadline_ms =
+            now.ms + self.upstreams.get(link.upstream.0).map_or(5000, |u| u.settings.connect_timeout_ms);
         let vhost = Rc::clone(&link.vhost);
-        self.link_push(lid, 0, &MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(&vhost).shortstr(b"").octet(0).done());
+        self.link_push(
+            lid,
+            0,
+            &MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(&vhost).shortstr(b"").octet(0).done(),
+        );
     }
 
     /// net has connected a link.
@@ -125,7 +140,14 @@ impl Hub {
     }
 
     /// A method on channel 0 of a link.
-    pub(super) fn link_method(&mut self, now: Now, lid: LinkId, id: MethodId, args: Reader<'_>, payload: &[u8]) {
+    pub(super) fn link_method(
+        &mut self,
+        now: Now,
+        lid: LinkId,
+        id: MethodId,
+        args: Reader<'_>,
+        payload: &[u8],
+    ) {
         let Some(link) = self.links.get(lid.0) else { return };
         let used = link.used;
         match (link.state, id) {
@@ -137,8 +159,9 @@ impl Hub {
             (LinkState::OpenOk, MethodId::CONNECTION_OPEN_OK) => self.link_up(now, lid),
             (_, MethodId::CONNECTION_CLOSE) => {
                 self.link_push(lid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
-                let words: Option<Words> =
-                    method::close(args).ok().map(|c| (c.code, String::from_utf8_lossy(c.text).into_owned(), c.cause));
+                let words: Option<Words> = method::close(args)
+                    .ok()
+                    .map(|c| (c.code, String::from_utf8_lossy(c.text).into_owned(), c.cause));
                 let why = words.as_ref().map_or_else(String::new, |w| format!("{} {}", w.0, w.1));
                 self.bury(now, lid, &format!("closed by the upstream: {why}"), words);
                 self.actions.push_back(super::Action::HangUpLink(lid));
@@ -152,7 +175,9 @@ impl Hub {
                     self.client_push(sid, 0, payload);
                 }
             }
-            (_, MethodId::CONNECTION_SECURE) => self.link_failed(now, lid, "the mechanism asks for a second round"),
+            (_, MethodId::CONNECTION_SECURE) => {
+                self.link_failed(now, lid, "the mechanism asks for a second round")
+            }
             _ => self.link_failed(now, lid, &format!("unexpected {} from the upstream", id.name())),
         }
     }
@@ -217,7 +242,8 @@ impl Hub {
             (0, ours) => ours,
             (theirs, ours) => theirs.min(ours),
         };
-        let at_least = if theirs.frame_max == 0 { FRAME_MAX_LEAST } else { FRAME_MAX_LEAST.min(theirs.frame_max) };
+        let at_least =
+            if theirs.frame_max == 0 { FRAME_MAX_LEAST } else { FRAME_MAX_LEAST.min(theirs.frame_max) };
         link.tune = Tune { channel_max: theirs.channel_max, frame_max: wanted.max(at_least), heartbeat };
         link.state = LinkState::Vhost;
         let (tune, used, credentials) = (link.tune, link.used, link.credentials.clone());

@@ -129,7 +129,10 @@ impl Hub {
 
     /// State, last error, unsettled publishes and their octets, server properties of an upstream.
     #[must_use]
-    pub fn look_upstream(&self, id: UpstreamId) -> Option<(UpstreamState, Option<String>, u64, u64, Option<std::rc::Rc<[u8]>>)> {
+    pub fn look_upstream(
+        &self,
+        id: UpstreamId,
+    ) -> Option<(UpstreamState, Option<String>, u64, u64, Option<std::rc::Rc<[u8]>>)> {
         let u = self.upstreams.get(id.0)?;
         Some((
             u.state,
@@ -153,7 +156,13 @@ impl Hub {
 
 const fn state_name(state: State) -> &'static str {
     match state {
-        State::Header | State::Probing | State::StartOk | State::Verifying | State::TuneOk | State::Open | State::Opening => "login",
+        State::Header
+        | State::Probing
+        | State::StartOk
+        | State::Verifying
+        | State::TuneOk
+        | State::Open
+        | State::Opening => "login",
         State::Running => "running",
         State::Closing | State::Done => "closing",
         State::Draining => "draining",

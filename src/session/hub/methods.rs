@@ -63,7 +63,11 @@ impl Hub {
         let ch = frame.channel.0;
         let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(()) };
         if frame.kind != FrameKind::Method {
-            return Err(Refusal::connection(505, "expected method frame, got non method frame instead", MethodId::NONE));
+            return Err(Refusal::connection(
+                505,
+                "expected method frame, got non method frame instead",
+                MethodId::NONE,
+            ));
         }
         let (id, _) = method::split(frame.payload).map_err(syntax)?;
         if id != MethodId::CHANNEL_OPEN {
@@ -103,7 +107,8 @@ impl Hub {
         let pin = self.sessions.get(sid.0).map(|s| s.pin);
         match id {
             MethodId::CHANNEL_CLOSE_OK => {
-                let broker_closed = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).is_some_and(|c| c.broker_closed);
+                let broker_closed =
+                    self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).is_some_and(|c| c.broker_closed);
                 if let (Some(Pin::Up(lid)), true) = (pin, broker_closed) {
                     self.link_push(lid, ch, frame.payload);
                 }
@@ -131,7 +136,15 @@ impl Hub {
     }
 
     /// channel.close to a client; what it handed over on the channel goes on.
-    pub(super) fn close_client_channel(&mut self, now: Now, sid: SessionId, ch: u16, code: u16, text: &str, cause: MethodId) {
+    pub(super) fn close_client_channel(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        code: u16,
+        text: &str,
+        cause: MethodId,
+    ) {
         self.send_answers(now);
         let Some(s) = self.sessions.get_mut(sid.0) else { return };
         let pin = s.pin;
@@ -149,7 +162,11 @@ impl Hub {
             if let Some(link) = self.links.get_mut(lid.0) {
                 link.swallow_close_ok.insert(ch);
             }
-            self.link_push(lid, ch, &method::write_close(MethodId::CHANNEL_CLOSE, 200, "closed by umbel", MethodId::NONE));
+            self.link_push(
+                lid,
+                ch,
+                &method::write_close(MethodId::CHANNEL_CLOSE, 200, "closed by umbel", MethodId::NONE),
+            );
         }
     }
 
@@ -231,7 +248,13 @@ impl Hub {
     }
 
     /// A method that only the broker can answer.
-    fn broker_method(&mut self, now: Now, sid: SessionId, id: MethodId, frame: Frame<'_>) -> Result<Step, Refusal> {
+    fn broker_method(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        id: MethodId,
+        frame: Frame<'_>,
+    ) -> Result<Step, Refusal> {
         let ch = frame.channel.0;
         let payload = self.fill_in_queue(sid, ch, id, frame.payload)?;
         let payload = payload.as_deref().unwrap_or(frame.payload);
@@ -254,7 +277,8 @@ impl Hub {
     /// tx and direct reply-to need publishes on the client's own channel from here on.
     fn before_own(&mut self, sid: SessionId, ch: u16, id: MethodId, payload: &[u8], lid: LinkId) {
         let reply_to = id == MethodId::BASIC_CONSUME
-            && method::split(payload).is_ok_and(|(_, r)| method::queue_named(r).is_ok_and(|q| q.queue == REPLY_TO));
+            && method::split(payload)
+                .is_ok_and(|(_, r)| method::queue_named(r).is_ok_and(|q| q.queue == REPLY_TO));
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return };
         if id == MethodId::TX_SELECT {
             c.tx = true;
@@ -272,7 +296,13 @@ impl Hub {
 
     /// Names left empty mean the queue last declared on the channel: filled in here, so that a lease carries no hidden state.
     /// (rabbit_channel: `expand_queue_name_shortcut`, `expand_routing_key_shortcut`.)
-    fn fill_in_queue(&mut self, sid: SessionId, ch: u16, id: MethodId, payload: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    fn fill_in_queue(
+        &mut self,
+        sid: SessionId,
+        ch: u16,
+        id: MethodId,
+        payload: &[u8],
+    ) -> Result<Option<Vec<u8>>, Refusal> {
         let passive_declare = id == MethodId::QUEUE_DECLARE && flags_of(payload) & 1 != 0;
         let takes_name = passive_declare
             || matches!(
@@ -327,9 +357,11 @@ impl Hub {
 /// Whether a method waits for what was published before it (`Some`), and also for what clients that are gone published (`true`).
 fn observes(id: MethodId) -> Option<bool> {
     match id {
-        MethodId::BASIC_GET | MethodId::QUEUE_PURGE | MethodId::QUEUE_DELETE | MethodId::QUEUE_DECLARE | MethodId::BASIC_CONSUME => {
-            Some(true)
-        }
+        MethodId::BASIC_GET
+        | MethodId::QUEUE_PURGE
+        | MethodId::QUEUE_DELETE
+        | MethodId::QUEUE_DECLARE
+        | MethodId::BASIC_CONSUME => Some(true),
         MethodId::BASIC_ACK
         | MethodId::BASIC_NACK
         | MethodId::BASIC_REJECT
@@ -354,7 +386,8 @@ fn needs_own_link(id: MethodId, payload: &[u8]) -> bool {
         | MethodId::TX_ROLLBACK
         | MethodId::ACCESS_REQUEST => true,
         MethodId::QUEUE_DECLARE => {
-            let nameless = method::split(payload).is_ok_and(|(_, r)| method::queue_named(r).is_ok_and(|q| q.queue.is_empty()));
+            let nameless = method::split(payload)
+                .is_ok_and(|(_, r)| method::queue_named(r).is_ok_and(|q| q.queue.is_empty()));
             nameless || flags_of(payload) & 4 != 0
         }
         MethodId::EXCHANGE_DECLARE => {
@@ -394,7 +427,10 @@ fn nowait_bit(id: MethodId) -> u8 {
         MethodId::EXCHANGE_DECLARE | MethodId::QUEUE_DECLARE => 16,
         MethodId::EXCHANGE_DELETE => 2,
         MethodId::QUEUE_DELETE => 4,
-        MethodId::EXCHANGE_BIND | MethodId::EXCHANGE_UNBIND | MethodId::QUEUE_BIND | MethodId::QUEUE_PURGE => 1,
+        MethodId::EXCHANGE_BIND
+        | MethodId::EXCHANGE_UNBIND
+        | MethodId::QUEUE_BIND
+        | MethodId::QUEUE_PURGE => 1,
         _ => 0,
     }
 }
@@ -417,7 +453,11 @@ pub(super) fn without_nowait(id: MethodId, payload: &[u8]) -> (Vec<u8>, bool) {
 pub(super) fn has_reply(id: MethodId) -> bool {
     !matches!(
         id,
-        MethodId::BASIC_ACK | MethodId::BASIC_NACK | MethodId::BASIC_REJECT | MethodId::BASIC_RECOVER_ASYNC | MethodId::BASIC_PUBLISH
+        MethodId::BASIC_ACK
+            | MethodId::BASIC_NACK
+            | MethodId::BASIC_REJECT
+            | MethodId::BASIC_RECOVER_ASYNC
+            | MethodId::BASIC_PUBLISH
     )
 }
 
@@ -427,23 +467,42 @@ mod tests {
 
     #[test]
     fn the_no_wait_bit_is_found_wherever_the_names_end() {
-        let declare = MethodWriter::new(MethodId::QUEUE_DECLARE).short(0).shortstr(b"q").octet(2 | 16).longstr(b"").done();
+        let declare = MethodWriter::new(MethodId::QUEUE_DECLARE)
+            .short(0)
+            .shortstr(b"q")
+            .octet(2 | 16)
+            .longstr(b"")
+            .done();
         let (plain, had) = without_nowait(MethodId::QUEUE_DECLARE, &declare);
         assert!(had);
         assert_eq!(flags_of(&plain), 2);
-        let bind =
-            MethodWriter::new(MethodId::QUEUE_BIND).short(0).shortstr(b"q").shortstr(b"e").shortstr(b"k").octet(1).longstr(b"").done();
+        let bind = MethodWriter::new(MethodId::QUEUE_BIND)
+            .short(0)
+            .shortstr(b"q")
+            .shortstr(b"e")
+            .shortstr(b"k")
+            .octet(1)
+            .longstr(b"")
+            .done();
         assert!(without_nowait(MethodId::QUEUE_BIND, &bind).1);
     }
 
     #[test]
     fn exclusive_and_nameless_queues_and_unknown_exchange_types_need_a_link_of_ones_own() {
-        let declare = |name: &[u8], bits| MethodWriter::new(MethodId::QUEUE_DECLARE).short(0).shortstr(name).octet(bits).longstr(b"").done();
+        let declare = |name: &[u8], bits| {
+            MethodWriter::new(MethodId::QUEUE_DECLARE).short(0).shortstr(name).octet(bits).longstr(b"").done()
+        };
         assert!(needs_own_link(MethodId::QUEUE_DECLARE, &declare(b"", 0)));
         assert!(needs_own_link(MethodId::QUEUE_DECLARE, &declare(b"q", 4)));
         assert!(!needs_own_link(MethodId::QUEUE_DECLARE, &declare(b"q", 2)));
         let exchange = |kind: &[u8]| {
-            MethodWriter::new(MethodId::EXCHANGE_DECLARE).short(0).shortstr(b"e").shortstr(kind).octet(0).longstr(b"").done()
+            MethodWriter::new(MethodId::EXCHANGE_DECLARE)
+                .short(0)
+                .shortstr(b"e")
+                .shortstr(kind)
+                .octet(0)
+                .longstr(b"")
+                .done()
         };
         assert!(needs_own_link(MethodId::EXCHANGE_DECLARE, &exchange(b"x-delayed-message")));
         assert!(!needs_own_link(MethodId::EXCHANGE_DECLARE, &exchange(b"topic")));

@@ -26,7 +26,7 @@ use super::identity::{IdentityHash, Remembered};
 use super::judge::Judge;
 use super::lane::Lane;
 use super::stream::Spares;
-use super::upstream::{Link, LinkUse, Pool, Upstream};
+use super::upstream::{Link, LinkState, LinkUse, Pool, Upstream};
 use super::{Limits, LinkId, Now, PoolId, Refusal, Scope, SessionId, UpstreamId, UpstreamSettings, Url};
 use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use crate::wire::method::{self, MethodId};
@@ -94,6 +94,9 @@ pub struct Counters {
     pub channel_errors: u64,
     pub connection_errors: u64,
     pub limit_sessions: u64,
+    pub limit_sessions_per_ip: u64,
+    pub limit_idle: u64,
+    pub limit_memory: u64,
     pub limit_backlog: u64,
     pub limit_window: u64,
     pub limit_message: u64,
@@ -121,6 +124,11 @@ pub struct Hub {
     lanes: Slab<Lane>,
     pools: Slab<Pool>,
     upstreams: Vec<Upstream>,
+    /// The configuration's order of upstreams: its index to ours, which never changes.
+    order: Vec<UpstreamId>,
+    /// Clients by address, and those that have not logged in yet.
+    per_ip: FxHashMap<IpAddr, usize>,
+    handshaking: usize,
     pool_of: FxHashMap<(UpstreamId, Rc<[u8]>, IdentityHash), PoolId>,
     remembered: Remembered,
     spares: Spares,
@@ -130,12 +138,18 @@ pub struct Hub {
     answers_due: Vec<(SessionId, u16)>,
     /// Sessions behind a barrier, and those whose reads are paused.
     barriers: Vec<SessionId>,
+    paused: Vec<SessionId>,
     random: u64,
     our_properties: Rc<[u8]>,
     /// The numbers of this thread.
     pub counters: Counters,
     draining: bool,
 }
+
+/// How full a window is when its clients begin to be left unread for moments.
+const PAUSE_FROM_PERCENT: u64 = 50;
+/// The longest such moment.
+const PAUSE_MS_MAX: u64 = 400;
 
 /// What came of one frame.
 enum Step {
@@ -148,7 +162,13 @@ enum Step {
 impl Hub {
     /// A Hub with nothing in it. `seed`: for salts and jitter; `our_properties`: the table that shared links introduce us with.
     #[must_use]
-    pub fn new(limits: Limits, upstreams: Vec<UpstreamSettings>, seed: [u8; 32], our_properties: Vec<u8>) -> Self {
+    pub fn new(
+        limits: Limits,
+        upstreams: Vec<UpstreamSettings>,
+        seed: [u8; 32],
+        our_properties: Vec<u8>,
+    ) -> Self {
+        let order = (0..upstreams.len()).map(UpstreamId).collect();
         let random = seed.iter().fold(0x9e37_79b9_7f4a_7c15_u64, |a, &b| a.rotate_left(9) ^ u64::from(b)) | 1;
         Self {
             limits,
@@ -157,6 +177,9 @@ impl Hub {
             lanes: Slab::new(),
             pools: Slab::new(),
             upstreams: upstreams.into_iter().map(|u| Upstream::new(Rc::new(u))).collect(),
+            order,
+            per_ip: FxHashMap::default(),
+            handshaking: 0,
             pool_of: FxHashMap::default(),
             remembered: Remembered::new(seed),
             spares: Spares::default(),
@@ -165,6 +188,7 @@ impl Hub {
             dirty_sessions: Vec::new(),
             answers_due: Vec::new(),
             barriers: Vec::new(),
+            paused: Vec::new(),
             random,
             our_properties: our_properties.into(),
             counters: Counters::default(),
@@ -211,8 +235,21 @@ impl Hub {
             self.counters.limit_sessions += 1;
             return None;
         }
+        let from_there = self.per_ip.get(&peer).copied().unwrap_or(0);
+        if from_there >= self.limits.sessions_per_ip {
+            self.counters.limit_sessions_per_ip += 1;
+            return None;
+        }
+        if self.handshaking >= self.limits.preauth_sessions {
+            self.counters.limit_sessions += 1;
+            return None;
+        }
+        self.per_ip.insert(peer, from_there + 1);
+        self.handshaking += 1;
         self.counters.sessions_opened += 1;
-        Some(SessionId(self.sessions.insert(Session::new(peer, now.ms, now.ms + self.limits.handshake_ms))))
+        let mut session = Session::new(peer, now.ms, now.ms + self.limits.handshake_ms);
+        session.frame_max = self.limits.preauth_frame_max;
+        Some(SessionId(self.sessions.insert(session)))
     }
 
     /// Bytes from a client; how many of them are done with. The rest is handed in again with what follows them, or on `Resume`.
@@ -252,7 +289,54 @@ impl Hub {
             }
         }
         self.send_answers(now);
+        if at > 0 {
+            self.throttle(now, sid);
+        }
         at
+    }
+
+    /// A client whose upstream takes less than it sends is left unread for a moment: never for half a second, since py-amqp's kernel
+    /// throws away what it has sent after one (TCP_USER_TIMEOUT), and only while its upstream takes anything at all (SPEC D4).
+    fn throttle(&mut self, now: Now, sid: SessionId) {
+        let Some(s) = self.sessions.get(sid.0) else { return };
+        if s.state != State::Running || s.unsettled == 0 {
+            return;
+        }
+        let Some(u) = self.upstreams.get(s.upstream.0) else { return };
+        let fill = u.fill_percent();
+        let takes = self
+            .links
+            .iter()
+            .any(|(_, l)| l.upstream == s.upstream && l.state == LinkState::Up && !l.blocked);
+        if fill < PAUSE_FROM_PERCENT || !takes {
+            return;
+        }
+        let pause_ms =
+            (PAUSE_MS_MAX * (fill - PAUSE_FROM_PERCENT) / (90 - PAUSE_FROM_PERCENT)).clamp(20, PAUSE_MS_MAX);
+        if let Some(s) = self.sessions.get_mut(sid.0) {
+            s.paused = true;
+            s.paused_until_ms = now.ms + pause_ms;
+            self.counters.reads_paused_ms += pause_ms;
+            self.paused.push(sid);
+        }
+    }
+
+    /// Clients whose pause is over, or whose upstream has room again.
+    fn unpause(&mut self, now: Now) {
+        if self.paused.is_empty() {
+            return;
+        }
+        let paused = std::mem::take(&mut self.paused);
+        for sid in paused {
+            let Some(s) = self.sessions.get_mut(sid.0) else { continue };
+            let room = self.upstreams.get(s.upstream.0).is_none_or(|u| u.fill_percent() < PAUSE_FROM_PERCENT);
+            if room || now.ms >= s.paused_until_ms {
+                s.paused = false;
+                self.actions.push_back(Action::Resume(sid));
+            } else {
+                self.paused.push(sid);
+            }
+        }
     }
 
     /// What is to be written to a client.
@@ -298,9 +382,10 @@ impl Hub {
     pub fn link_wants_reads(&self, lid: LinkId) -> bool {
         let Some(link) = self.links.get(lid.0) else { return false };
         match link.used {
-            LinkUse::Pinned(sid) => {
-                self.sessions.get(sid.0).is_none_or(|s| s.out.len() - s.unsent < self.limits.output_backlog_bytes / 2)
-            }
+            LinkUse::Pinned(sid) => self
+                .sessions
+                .get(sid.0)
+                .is_none_or(|s| s.out.len() - s.unsent < self.limits.output_backlog_bytes / 2),
             _ => true,
         }
     }
@@ -394,12 +479,22 @@ impl Hub {
         match refusal.scope {
             Scope::Channel => {
                 self.counters.channel_errors += 1;
-                self.close_client_channel(now, sid, channel, refusal.code, &refusal.reply_text(), refusal.cause);
+                self.close_client_channel(
+                    now,
+                    sid,
+                    channel,
+                    refusal.code,
+                    &refusal.reply_text(),
+                    refusal.cause,
+                );
             }
             Scope::Connection => {
                 self.counters.connection_errors += 1;
                 // RabbitMQ hangs up without a word on whatever is malformed before tune-ok; only logins are answered.
-                let early = self.sessions.get(sid.0).is_some_and(|s| matches!(s.state, State::StartOk | State::TuneOk | State::Verifying));
+                let early = self
+                    .sessions
+                    .get(sid.0)
+                    .is_some_and(|s| matches!(s.state, State::StartOk | State::TuneOk | State::Verifying));
                 if early && !matches!(refusal.code, 403 | 320) {
                     self.drop_verify(sid);
                     self.finish(sid);
@@ -429,6 +524,62 @@ impl Hub {
         self.actions.push_back(Action::Resume(sid));
     }
 
+    /// Other settings, while running: links whose upstream did not change live on, those of others are replaced when they are quiet.
+    /// The answer is our number for each upstream, in the order given.
+    pub fn reconfigure(
+        &mut self,
+        now: Now,
+        limits: Limits,
+        upstreams: Vec<UpstreamSettings>,
+    ) -> Vec<UpstreamId> {
+        self.limits = limits;
+        let mut order = Vec::new();
+        for settings in upstreams {
+            let settings = Rc::new(settings);
+            let found = self.upstreams.iter().position(|u| u.settings.name == settings.name);
+            let id = UpstreamId(found.unwrap_or(self.upstreams.len()));
+            match self.upstreams.get_mut(id.0) {
+                Some(u) => {
+                    let same = u.settings.urls == settings.urls
+                        && u.settings.credentials == settings.credentials
+                        && u.settings.vhost == settings.vhost
+                        && u.settings.heartbeat_s == settings.heartbeat_s;
+                    u.settings = settings;
+                    if !same {
+                        self.replace_links(now, id);
+                    }
+                }
+                None => {
+                    self.upstreams.push(Upstream::new(settings));
+                    self.probe_upstream(now, id);
+                }
+            }
+            order.push(id);
+        }
+        self.order.clone_from(&order);
+        order
+    }
+
+    /// Links of an upstream whose address or login has changed: no new leases on them, closed when the last one is back.
+    fn replace_links(&mut self, now: Now, upstream: UpstreamId) {
+        for (_, link) in &mut self.links {
+            if link.upstream == upstream && matches!(link.used, LinkUse::Pooled(_)) {
+                link.retire_at_ms = now.ms;
+            }
+        }
+        if let Some(u) = self.upstreams.get_mut(upstream.0) {
+            u.facts = None;
+            u.next_url = 0;
+        }
+        self.probe_upstream(now, upstream);
+    }
+
+    /// Our number of the upstream at this place of the configuration.
+    #[must_use]
+    pub fn upstream_at(&self, index: usize) -> Option<UpstreamId> {
+        self.order.get(index).copied()
+    }
+
     /// Stop: tell every client, keep what they have handed over (SPEC D7). `drained` says when it is done.
     pub fn drain(&mut self, now: Now) {
         self.draining = true;
@@ -437,11 +588,21 @@ impl Hub {
             let sid = SessionId(id);
             let Some(s) = self.sessions.get_mut(id) else { continue };
             if s.state != State::Running {
-                self.close_client(now, sid, 320, "CONNECTION_FORCED - umbel is shutting down", MethodId::NONE);
+                self.close_client(
+                    now,
+                    sid,
+                    320,
+                    "CONNECTION_FORCED - umbel is shutting down",
+                    MethodId::NONE,
+                );
                 continue;
             }
-            let payload =
-                method::write_close(MethodId::CONNECTION_CLOSE, 320, "CONNECTION_FORCED - umbel is shutting down", MethodId::NONE);
+            let payload = method::write_close(
+                MethodId::CONNECTION_CLOSE,
+                320,
+                "CONNECTION_FORCED - umbel is shutting down",
+                MethodId::NONE,
+            );
             write_frame(&mut s.out, FrameKind::Method, ChannelId::CONNECTION, &payload);
             s.state = State::Draining;
             s.gate = Gate::Open;

@@ -22,10 +22,12 @@ impl Hub {
             Pin::None => {
                 s.gate = Gate::Upstream;
                 let pool = s.pool.and_then(|p| self.pools.get(p.0))?;
-                let (upstream, vhost, credentials) = (pool.upstream, Rc::clone(&pool.vhost), pool.credentials.clone());
+                let (upstream, vhost, credentials) =
+                    (pool.upstream, Rc::clone(&pool.vhost), pool.credentials.clone());
                 let properties = Rc::clone(&s.properties);
                 self.counters.pins += 1;
-                let lid = self.dial(now, upstream, LinkUse::Pinned(sid), Some(credentials), vhost, properties);
+                let lid =
+                    self.dial(now, upstream, LinkUse::Pinned(sid), Some(credentials), vhost, properties);
                 if let Some(s) = self.sessions.get_mut(sid.0) {
                     s.pin = Pin::Dialing(lid);
                 }
@@ -43,7 +45,8 @@ impl Hub {
         };
         s.pin = Pin::Up(lid);
         s.gate = Gate::Open;
-        let open: Vec<u16> = s.channels.iter().filter(|(_, c)| c.state == ChannelState::Open).map(|(n, _)| *n).collect();
+        let open: Vec<u16> =
+            s.channels.iter().filter(|(_, c)| c.state == ChannelState::Open).map(|(n, _)| *n).collect();
         for ch in open {
             if let Some(link) = self.links.get_mut(lid.0) {
                 link.swallow_open_ok.insert(ch);
@@ -67,7 +70,14 @@ impl Hub {
     }
 
     /// The client's own link has died: its session sees it as the broker would show it (D5).
-    pub(super) fn pin_lost(&mut self, now: Now, sid: SessionId, lid: LinkId, why: &str, words: Option<Words>) {
+    pub(super) fn pin_lost(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        lid: LinkId,
+        why: &str,
+        words: Option<Words>,
+    ) {
         let Some(s) = self.sessions.get_mut(sid.0) else { return };
         if s.pin != Pin::Up(lid) && s.pin != Pin::Dialing(lid) {
             return;
@@ -79,8 +89,9 @@ impl Hub {
             self.finish(sid);
             return;
         }
-        let (code, text, cause) =
-            words.unwrap_or_else(|| (320, format!("CONNECTION_FORCED - upstream link lost: {why}"), MethodId::NONE));
+        let (code, text, cause) = words.unwrap_or_else(|| {
+            (320, format!("CONNECTION_FORCED - upstream link lost: {why}"), MethodId::NONE)
+        });
         self.close_client(now, sid, code, &text, cause);
     }
 
@@ -95,7 +106,14 @@ impl Hub {
     }
 
     /// A frame on a channel of a client's own link: it goes to the client as it is.
-    pub(super) fn pinned_frame(&mut self, now: Now, lid: LinkId, sid: SessionId, frame: Frame<'_>, rest: &[u8]) {
+    pub(super) fn pinned_frame(
+        &mut self,
+        now: Now,
+        lid: LinkId,
+        sid: SessionId,
+        frame: Frame<'_>,
+        rest: &[u8],
+    ) {
         let ch = frame.channel.0;
         if frame.kind == FrameKind::Method {
             let Ok((id, args)) = method::split(frame.payload) else {
@@ -152,7 +170,11 @@ impl Hub {
             MethodId::CHANNEL_CLOSE => {
                 self.send_answers(now);
                 self.orphan_channel(now, sid, ch);
-                let open = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).filter(|c| c.state == ChannelState::Open);
+                let open = self
+                    .sessions
+                    .get_mut(sid.0)
+                    .and_then(|s| s.channel(ch))
+                    .filter(|c| c.state == ChannelState::Open);
                 match open {
                     Some(c) => {
                         c.state = ChannelState::Closing;
@@ -183,12 +205,20 @@ impl Hub {
     }
 
     /// Confirms of an own channel: the broker counts from where it was switched.
-    fn own_confirmed(&mut self, now: Now, sid: SessionId, ch: u16, id: MethodId, args: crate::wire::Reader<'_>) {
+    fn own_confirmed(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        id: MethodId,
+        args: crate::wire::Reader<'_>,
+    ) {
         let Ok((tag, multiple)) = method::ack(args) else { return };
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return };
         let last = c.own_offset + tag;
         let first = if multiple { c.own_offset + 1 } else { last };
-        let first = first.max(c.confirm.as_ref().map_or(first, crate::session::confirm::ConfirmWindow::first));
+        let first =
+            first.max(c.confirm.as_ref().map_or(first, crate::session::confirm::ConfirmWindow::first));
         for seq in first..=last {
             self.settle_seq(sid, ch, seq, id == MethodId::BASIC_ACK);
         }

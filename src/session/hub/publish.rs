@@ -46,7 +46,13 @@ impl Frames<'_> {
     }
 
     /// Writes them to the end of a link's stream, kept until released.
-    pub(super) fn keep(&self, out: &mut OutStream, spares: &mut Spares, channel: u16, frame_max: u32) -> Spot {
+    pub(super) fn keep(
+        &self,
+        out: &mut OutStream,
+        spares: &mut Spares,
+        channel: u16,
+        frame_max: u32,
+    ) -> Spot {
         out.keep(spares, self.len(frame_max), |out| self.write(out, channel, frame_max))
     }
 
@@ -102,7 +108,8 @@ impl Hub {
         judge: &mut dyn Judge,
     ) -> Result<Step, Refusal> {
         let (_, args) = method::split(frame.payload).map_err(super::connection::syntax)?;
-        let publish = method::publish(args).map_err(|_| super::connection::syntax(method::MethodError::Short))?;
+        let publish =
+            method::publish(args).map_err(|_| super::connection::syntax(method::MethodError::Short))?;
         if publish.exchange.len() + publish.routing_key.len() + 9 != frame.payload.len() {
             return Err(super::connection::syntax(method::MethodError::Trailing(MethodId::BASIC_PUBLISH)));
         }
@@ -111,7 +118,9 @@ impl Hub {
         }
         let frame_max = self.sessions.get(sid.0).map_or(0, |s| s.frame_max);
         let mut body: [&[u8]; 8] = [&[]; 8];
-        if let Some((header_payload, parts, len)) = look_ahead(frame, rest, frame_max, self.limits.message_bytes, &mut body) {
+        if let Some((header_payload, parts, len)) =
+            look_ahead(frame, rest, frame_max, self.limits.message_bytes, &mut body)
+        {
             let header = self.read_header(header_payload)?;
             let whole = Whole {
                 frames: rest.get(..len).unwrap_or(&[]),
@@ -139,7 +148,8 @@ impl Hub {
         if let Some(table) = header.headers() {
             check_table(table.bytes(), &self.limits.table).map_err(|e| {
                 self.counters.limit_table += 1;
-                let code = if matches!(e, TableError::TooDeep | TableError::TooManyEntries) { 502 } else { 541 };
+                let code =
+                    if matches!(e, TableError::TooDeep | TableError::TooManyEntries) { 502 } else { 541 };
                 Refusal::connection(code, e.to_string(), MethodId::BASIC_PUBLISH)
             })?;
         }
@@ -151,14 +161,19 @@ impl Hub {
         let unexpected = |what: &str| Refusal::connection(505, what.to_owned(), MethodId::BASIC_PUBLISH);
         let class = r.u16().map_err(|_| unexpected("content header ends early"))?;
         if class != 60 {
-            return Err(unexpected(&format!("expected content header for class 60, got one for class {class} instead")));
+            return Err(unexpected(&format!(
+                "expected content header for class 60, got one for class {class} instead"
+            )));
         }
         let size = r.u16().and_then(|_| r.u64()).map_err(|_| unexpected("content header ends early"))?;
         if size > self.limits.message_bytes {
             self.counters.limit_message += 1;
             return Err(Refusal::channel(
                 406,
-                format!("message size {size} is larger than configured max size {}", self.limits.message_bytes),
+                format!(
+                    "message size {size} is larger than configured max size {}",
+                    self.limits.message_bytes
+                ),
                 MethodId::BASIC_PUBLISH,
             ));
         }
@@ -175,7 +190,12 @@ impl Hub {
     ) -> Result<Step, Refusal> {
         let ch = frame.channel.0;
         let took = Step::Took(frame.wire_len());
-        let left = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).and_then(|c| c.assembly.as_ref()).and_then(|a| a.left);
+        let left = self
+            .sessions
+            .get_mut(sid.0)
+            .and_then(|s| s.channel(ch))
+            .and_then(|c| c.assembly.as_ref())
+            .and_then(|a| a.left);
         let left = match (left, frame.kind) {
             (None, FrameKind::Header) => {
                 let size = self.body_size(frame.payload)?;
@@ -219,7 +239,14 @@ impl Hub {
         Ok(took)
     }
 
-    fn collected(&mut self, now: Now, sid: SessionId, ch: u16, frames: &[u8], judge: &mut dyn Judge) -> Result<(), Refusal> {
+    fn collected(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        frames: &[u8],
+        judge: &mut dyn Judge,
+    ) -> Result<(), Refusal> {
         let mut rest = frames;
         let mut next = || match parse_frame(rest, 0) {
             Ok(Some(frame)) => {
@@ -234,13 +261,21 @@ impl Hub {
             body.push(part);
         }
         let (_, args) = method::split(method_payload).map_err(super::connection::syntax)?;
-        let publish = method::publish(args).map_err(|_| super::connection::syntax(method::MethodError::Short))?;
+        let publish =
+            method::publish(args).map_err(|_| super::connection::syntax(method::MethodError::Short))?;
         let header = self.read_header(header_payload)?;
         self.whole(now, sid, ch, &Whole { frames, publish, header, header_payload, body: &body }, judge)
     }
 
     /// Steps 4 to 9: judged, numbered, put on a lane.
-    fn whole(&mut self, now: Now, sid: SessionId, ch: u16, message: &Whole<'_>, judge: &mut dyn Judge) -> Result<(), Refusal> {
+    fn whole(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        message: &Whole<'_>,
+        judge: &mut dyn Judge,
+    ) -> Result<(), Refusal> {
         let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(()) };
         let (pin, own_upstream) = (s.pin, s.upstream);
         let Some(c) = s.channel(ch) else { return Ok(()) };
@@ -274,11 +309,17 @@ impl Hub {
             };
             judge.judge(now, &view)
         };
-        let mut flags =
-            PublishFlags { mandatory: message.publish.mandatory, watched: false, returned: false, authored: false };
+        let mut flags = PublishFlags {
+            mandatory: message.publish.mandatory,
+            watched: false,
+            returned: false,
+            authored: false,
+        };
         match decision {
             Decision::Pass => {
-                let Some(lane) = self.lane_for(now, sid, ch, own_upstream) else { return self.no_way(sid, ch, seq) };
+                let Some(lane) = self.lane_for(now, sid, ch, own_upstream) else {
+                    return self.no_way(sid, ch, seq);
+                };
                 self.put_publish(now, lane, Frames::Raw(message.frames), flags, seq, None)
             }
             Decision::Edit(edited) => {
@@ -300,10 +341,12 @@ impl Hub {
         flags: PublishFlags,
     ) -> Result<(), Refusal> {
         let own = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
-        let upstream = edited.upstream.unwrap_or(own);
+        // What the judge names is a place in the configuration; ours never changes.
+        let upstream = edited.upstream.and_then(|u| self.upstream_at(u.0)).unwrap_or(own);
         let Some(lane) = self.lane_for(now, sid, ch, upstream) else { return self.no_way(sid, ch, seq) };
         let mandatory = flags.mandatory || flags.watched;
-        let original = method::write_publish(message.publish.exchange, message.publish.routing_key, mandatory);
+        let original =
+            method::write_publish(message.publish.exchange, message.publish.routing_key, mandatory);
         let method = match &edited.place {
             Some(place) => method::write_publish(&place.exchange, &place.routing_key, mandatory),
             None => original.clone(),
@@ -317,8 +360,13 @@ impl Hub {
             }
             None => message.body,
         };
-        let wait = (edited.target.is_some() || edited.place.is_some())
-            .then(|| Box::new(Wait { target: edited.target.clone(), met: edited.target.is_none(), otherwise: Some(original) }));
+        let wait = (edited.target.is_some() || edited.place.is_some()).then(|| {
+            Box::new(Wait {
+                target: edited.target.clone(),
+                met: edited.target.is_none(),
+                otherwise: Some(original),
+            })
+        });
         self.put_publish(now, lane, Frames::Parts { method: &method, header, body }, flags, seq, wait)
     }
 
@@ -357,10 +405,12 @@ impl Hub {
         let count = authored.len();
         let mut told = false;
         for (i, a) in authored.into_iter().enumerate() {
-            let Some(lane) = self.lane_for(now, sid, ch, a.upstream) else { continue };
+            let Some(upstream) = self.upstream_at(a.upstream.0) else { continue };
+            let Some(lane) = self.lane_for(now, sid, ch, upstream) else { continue };
             let method = method::write_publish(&a.exchange, &a.routing_key, false);
             let flags = PublishFlags { mandatory: false, watched: false, returned: false, authored: true };
-            let wait = a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
+            let wait =
+                a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
             let its_seq = if i + 1 == count { seq } else { 0 };
             self.counters.authored += 1;
             let body: [&[u8]; 1] = [&a.body];
@@ -414,7 +464,13 @@ impl Hub {
     }
 
     /// The lane of a client's channel to an upstream; made on first use.
-    pub(super) fn lane_for(&mut self, now: Now, sid: SessionId, ch: u16, upstream: UpstreamId) -> Option<LaneId> {
+    pub(super) fn lane_for(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        upstream: UpstreamId,
+    ) -> Option<LaneId> {
         let s = self.sessions.get_mut(sid.0)?;
         let (own, pool) = (s.upstream, s.pool?);
         let c = s.channel(ch)?;
@@ -455,7 +511,10 @@ impl Hub {
             u.unsettled >= u.settings.window_messages
                 || u.unsettled_bytes.saturating_add(u64_of(frames.len(0))) > u.settings.window_bytes
         });
-        if full {
+        let memory: u64 = self.upstreams.iter().map(|u| u.unsettled_bytes).sum();
+        let over_memory = memory.saturating_add(u64_of(frames.len(0))) > self.limits.memory_bytes;
+        if full || over_memory {
+            self.counters.limit_memory += u64::from(!full);
             self.counters.limit_window += 1;
             self.counters.refused += 1;
             if seq != 0 {
@@ -464,7 +523,11 @@ impl Hub {
                 }
                 return Ok(());
             }
-            return Err(Refusal::connection(506, "the upstream takes no more and the window is full", MethodId::BASIC_PUBLISH));
+            return Err(Refusal::connection(
+                506,
+                "the upstream takes no more and the window is full",
+                MethodId::BASIC_PUBLISH,
+            ));
         }
         self.counters.accepted += 1;
         self.put(now, lid, frames, Kind::Publish(flags), seq, wait);
@@ -486,11 +549,22 @@ impl Hub {
     }
 
     /// An item enters its lane: straight into the link's out-stream where nothing is before it, else it waits in order.
-    fn put(&mut self, now: Now, lane_id: LaneId, frames: Frames<'_>, kind: Kind, seq: u64, wait: Option<Box<Wait>>) {
+    fn put(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        frames: Frames<'_>,
+        kind: Kind,
+        seq: u64,
+        wait: Option<Box<Wait>>,
+    ) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         lane.busy_ms = now.ms;
         let straight = !lane.waiting() && !lane.careful && wait.as_ref().is_none_or(|w| w.met);
-        let link = lane.lease.filter(|_| straight).and_then(|(l, up)| self.links.get_mut(l.0).map(|link| (l, up, link)));
+        let link = lane
+            .lease
+            .filter(|_| straight)
+            .and_then(|(l, up)| self.links.get_mut(l.0).map(|link| (l, up, link)));
         let item = match link {
             Some((lid, up, link)) => {
                 let frame_max = link.tune.frame_max;
@@ -506,13 +580,31 @@ impl Hub {
                     link.dirty = true;
                     self.dirty_links.push(lid);
                 }
-                Item { store: Store::Stream(spot), kind, settled: false, tag, seq, len: spot.len(), at_ms: now.ms, wait }
+                Item {
+                    store: Store::Stream(spot),
+                    kind,
+                    settled: false,
+                    tag,
+                    seq,
+                    len: spot.len(),
+                    at_ms: now.ms,
+                    wait,
+                }
             }
             None => {
                 let mut own = Vec::with_capacity(frames.len(0));
                 frames.write(&mut own, 0, 0);
                 let len = u32_clamped(own.len());
-                Item { store: Store::Own(own.into()), kind, settled: false, tag: UNSENT, seq, len, at_ms: now.ms, wait }
+                Item {
+                    store: Store::Own(own.into()),
+                    kind,
+                    settled: false,
+                    tag: UNSENT,
+                    seq,
+                    len,
+                    at_ms: now.ms,
+                    wait,
+                }
             }
         };
         let (bytes, waits) = (u64::from(item.len), item.tag == UNSENT);

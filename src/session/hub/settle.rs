@@ -164,7 +164,11 @@ impl Hub {
     pub(super) fn replied(&mut self, now: Now, lid: LinkId, up: u16, id: MethodId, payload: &[u8]) {
         let Some(lane_id) = self.lane_on(lid, up) else { return };
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
-        let asked = lane.items.iter().take(lane.sent).position(|i| !i.settled && matches!(i.kind, Kind::Method { .. }));
+        let asked = lane
+            .items
+            .iter()
+            .take(lane.sent)
+            .position(|i| !i.settled && matches!(i.kind, Kind::Method { .. }));
         let Some(index) = asked else { return };
         let tell = matches!(lane.items.get(index).map(|i| &i.kind), Some(Kind::Method { tell: true, .. }));
         let (session, channel) = (lane.session, lane.channel);
@@ -190,7 +194,14 @@ impl Hub {
     }
 
     /// A whole basic.return from an upstream: it belongs to the first mandatory publish on the lease that went to that place.
-    pub(super) fn returned(&mut self, lid: LinkId, up: u16, frames: &[u8], exchange: &[u8], routing_key: &[u8]) {
+    pub(super) fn returned(
+        &mut self,
+        lid: LinkId,
+        up: u16,
+        frames: &[u8],
+        exchange: &[u8],
+        routing_key: &[u8],
+    ) {
         let Some(lane_id) = self.lane_on(lid, up) else { return };
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
         let found = lane.items.iter().take(lane.sent).enumerate().find_map(|(index, item)| match item.kind {
@@ -238,7 +249,9 @@ impl Hub {
                         let writer = if a.ack {
                             MethodWriter::new(MethodId::BASIC_ACK).longlong(a.tag).octet(u8::from(a.multiple))
                         } else {
-                            MethodWriter::new(MethodId::BASIC_NACK).longlong(a.tag).octet(u8::from(a.multiple))
+                            MethodWriter::new(MethodId::BASIC_NACK)
+                                .longlong(a.tag)
+                                .octet(u8::from(a.multiple))
                         };
                         write_frame(&mut out, FrameKind::Method, ChannelId(ch), &writer.done());
                     });
@@ -256,7 +269,9 @@ impl Hub {
 pub(super) fn relay_frames(out: &mut Vec<u8>, mut frames: &[u8], channel: u16, frame_max: u32) {
     while let Ok(Some(frame)) = crate::wire::frame::parse_frame(frames, 0) {
         match frame.kind {
-            FrameKind::Body => crate::wire::frame::write_body(out, ChannelId(channel), frame.payload, frame_max),
+            FrameKind::Body => {
+                crate::wire::frame::write_body(out, ChannelId(channel), frame.payload, frame_max)
+            }
             kind => write_frame(out, kind, ChannelId(channel), frame.payload),
         }
         frames = frames.get(frame.wire_len()..).unwrap_or(&[]);

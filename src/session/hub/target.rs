@@ -21,12 +21,24 @@ impl Hub {
     pub(super) fn target_met(&mut self, now: Now, lane_id: LaneId, index: usize) -> bool {
         let Some(lane) = self.lanes.get(lane_id.0) else { return false };
         let pool = lane.pool;
-        let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.target.clone()) else { return true };
+        let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.target.clone())
+        else {
+            return true;
+        };
         let Some((lid, _)) = lane.lease else { return false };
-        let state = if target.methods.is_empty() { Some(TargetState::Ready) } else { self.target_state(pool, &target) };
+        let state = if target.methods.is_empty() {
+            Some(TargetState::Ready)
+        } else {
+            self.target_state(pool, &target)
+        };
         match state {
             Some(TargetState::Ready) => {
-                if let Some(wait) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)).and_then(|i| i.wait.as_mut()) {
+                if let Some(wait) = self
+                    .lanes
+                    .get_mut(lane_id.0)
+                    .and_then(|l| l.items.get_mut(index))
+                    .and_then(|i| i.wait.as_mut())
+                {
                     wait.met = true;
                 }
                 true
@@ -43,7 +55,8 @@ impl Hub {
             }
             Some(TargetState::Missing(_)) | None => {
                 let asked = self.ask(now, lid, &target);
-                let state = if asked { TargetState::Asked } else { TargetState::Missing(now.ms + MISSING_MS) };
+                let state =
+                    if asked { TargetState::Asked } else { TargetState::Missing(now.ms + MISSING_MS) };
                 self.remember_target(pool, &target, state);
                 if let (Some(p), true) = (self.pools.get_mut(pool.0), asked) {
                     p.target_waiters.insert(lane_id);
@@ -69,7 +82,9 @@ impl Hub {
     pub(super) fn target_vanished(&mut self, now: Now, lane_id: LaneId, index: usize) {
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
         let pool = lane.pool;
-        if let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.target.clone()) {
+        if let Some(target) =
+            lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.target.clone())
+        {
             self.remember_target(pool, &target, TargetState::Missing(now.ms + MISSING_MS));
         }
         self.otherwise(lane_id, index);
@@ -122,7 +137,9 @@ impl Hub {
         self.counters.targets_declared += 1;
         for (index, method) in target.methods.iter().enumerate() {
             self.link_push(lid, up, method);
-            if let Some(ChannelUse::Control(steps)) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &mut c.used) {
+            if let Some(ChannelUse::Control(steps)) =
+                self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &mut c.used)
+            {
                 steps.push_back(ControlStep { target: Rc::clone(target), index });
             }
         }
@@ -135,14 +152,23 @@ impl Hub {
             Some(ChannelUse::Control(steps)) => steps.pop_front(),
             _ => None,
         };
-        let (Some(step), Some(LinkUse::Pooled(pool))) = (step, self.links.get(lid.0).map(|l| l.used)) else { return };
+        let (Some(step), Some(LinkUse::Pooled(pool))) = (step, self.links.get(lid.0).map(|l| l.used)) else {
+            return;
+        };
         if step.index + 1 == step.target.methods.len() {
             self.target_known(now, pool, &step.target, TargetState::Ready);
         }
     }
 
     /// The control channel was closed by the method at the front. A thing that is there with other arguments is there (406).
-    pub(super) fn control_closed(&mut self, now: Now, lid: LinkId, up: u16, mut steps: VecDeque<ControlStep>, words: &Words) {
+    pub(super) fn control_closed(
+        &mut self,
+        now: Now,
+        lid: LinkId,
+        up: u16,
+        mut steps: VecDeque<ControlStep>,
+        words: &Words,
+    ) {
         let Some(LinkUse::Pooled(pool)) = self.links.get(lid.0).map(|l| l.used) else { return };
         let failed = steps.pop_front();
         let mut ended = None;
@@ -177,7 +203,8 @@ impl Hub {
 
     /// Those who wait for any target of a pool look again.
     pub(super) fn wake_target_waiters(&mut self, now: Now, pool: PoolId) {
-        let waiters = self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.target_waiters)).unwrap_or_default();
+        let waiters =
+            self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.target_waiters)).unwrap_or_default();
         for lane_id in waiters {
             self.pump(now, lane_id);
             self.sweep(now, lane_id);

@@ -18,12 +18,14 @@ impl Hub {
         self.tick_pools(now);
         self.probe_again(now);
         self.open_barriers(now);
+        self.unpause(now);
         self.send_answers(now);
     }
 
     fn tick_sessions(&mut self, now: Now) {
         let mut over = Vec::new();
         let mut beats = Vec::new();
+        let mut idle = Vec::new();
         for (id, s) in &mut self.sessions {
             if s.state == State::Done {
                 continue;
@@ -33,6 +35,11 @@ impl Hub {
                 continue;
             }
             let interval = u64::from(s.heartbeat_s) * 1000;
+            if let (0, Some(idle_ms), State::Running) = (interval, self.limits.idle_ms, s.state) {
+                if now.ms.saturating_sub(s.rx_ms) > idle_ms {
+                    idle.push(SessionId(id));
+                }
+            }
             if interval == 0 || s.state != State::Running {
                 continue;
             }
@@ -50,6 +57,16 @@ impl Hub {
         }
         for sid in beats {
             self.mark_client(sid);
+        }
+        for sid in idle {
+            self.counters.limit_idle += 1;
+            self.close_client(
+                now,
+                sid,
+                320,
+                "CONNECTION_FORCED - silent for longer than the idle timeout",
+                MethodId::NONE,
+            );
         }
         for (sid, state) in over {
             match state {
@@ -85,7 +102,10 @@ impl Hub {
                     let interval = u64::from(link.tune.heartbeat) * 1000;
                     let silent_ms = now.ms.saturating_sub(link.rx_ms);
                     let busy = link.out.unwritten() > 0;
-                    let confirm_ms = self.upstreams.get(link.upstream.0).map_or(u64::MAX, |u| u.settings.confirm_timeout_ms);
+                    let confirm_ms = self
+                        .upstreams
+                        .get(link.upstream.0)
+                        .map_or(u64::MAX, |u| u.settings.confirm_timeout_ms);
                     if interval > 0 && silent_ms > 2 * interval {
                         dead.push((lid, "missed heartbeats"));
                     } else if interval == 0 && busy && silent_ms > confirm_ms && !link.blocked {
@@ -186,7 +206,9 @@ impl Hub {
             let (links, users) = (p.links.clone(), p.users);
             for lid in links {
                 let idle = self.links.get(lid.0).is_some_and(|l| {
-                    l.state == LinkState::Up && l.leased == 0 && !l.channels.iter().any(|c| matches!(c.used, ChannelUse::Lane(_)))
+                    l.state == LinkState::Up
+                        && l.leased == 0
+                        && !l.channels.iter().any(|c| matches!(c.used, ChannelUse::Lane(_)))
                 });
                 if idle {
                     self.retire(now, lid);
