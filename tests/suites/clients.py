@@ -228,7 +228,7 @@ def node_amqplib(host, port):
         # Many of its tests dial amqp://localhost: the default port comes from the environment instead.
         connect = place / "package" / "lib" / "connect.js"
         connect.write_text(connect.read_text().replace("5672", "Number(process.env.AMQP_PORT)"))
-    out = sh(["node", "--test", "--test-timeout=5000", "--test-reporter=tap", "--test-concurrency=1",
+    out = sh(["node", "--test", "--test-timeout=60000", "--test-reporter=tap", "--test-concurrency=1",
               *["test/%s.test.js" % t for t in ("callback_api", "channel_api", "connect", "recovery")]],
              cwd=place / "package", check=False,
              env={**os.environ, "URL": "amqp://guest:guest@%s:%d/" % (host, port), "AMQP_PORT": str(port)})

@@ -7,7 +7,9 @@ import pytest
 
 @pytest.mark.parametrize("name", methods.SCENARIOS)
 def test_the_transcript_is_the_same_both_ways(name, node, umbel):
+    methods.clear(node.address, "suite")
     direct = methods.play(name, node.address, "suite")
+    methods.clear(node.address, "suite")
     through = methods.play(name, umbel.address, "suite")
     assert through == direct
 
