@@ -1,3 +1,85 @@
-"""Where Umbel's answer is meant to differ from RabbitMQ 3.10's: {input: (why, what is answered instead)}."""
+"""Where Umbel's answer is meant to differ from RabbitMQ 3.10's: {input: (why, its answers as patterns of fnmatch, how it ends)}."""
+from fnmatch import fnmatchcase
 
-STRICTER = {}
+# Malformed bytes are refused with RabbitMQ's scope and code and in our own words: its words are Erlang terms of its parser.
+OWN_WORDS = ("501", "502", "505", "541")
+
+_LOGIN = ("kinder: RabbitMQ writes the reason to its log only and closes; a client that says it understands gets it as a 403",
+          ["ch0 connection.close 403 *"], "closed")
+_CLOSE = ("the socket is closed at once; RabbitMQ waits for the client to close it", ["ch0 connection.close-ok"], "closed")
+_UNKNOWN = ("said before closing; RabbitMQ's reader crashes on an unknown method and closes without a word",
+            ["ch0 connection.close 540 *"], "closed")
+_DEEP = ("nesting is bounded, so that no table can exhaust a stack (RabbitMQ has no bound)",
+         ["ch0 connection.close 502 *nested too deep*"], "closed")
+_SIZE = ("refused when the header announces it, before any memory is taken; RabbitMQ waits for all of it",
+         ["ch1 channel.close 406 'PRECONDITION_FAILED - message size * is larger than configured max size 134217728' for 60, 40"], "alive")
+_LONGER = ("refused; RabbitMQ swallows the message and the channel waits for ever", ["ch0 connection.close 501 *"], "closed")
+_START = ("the protocol is 0-9-1 whatever the old header; RabbitMQ announces 8-0 to 0-8's",
+          ["ch0 connection.start 0-9 *"], "silent")
+_SERVER = ("refused as what only a server sends; RabbitMQ waits for a content that nobody sends", ["ch0 connection.close 503 *"], "closed")
+_POLITE = ("a close before the login is answered; RabbitMQ closes without a word", ["ch0 connection.close-ok"], "closed")
+
+STRICTER = {
+    "protocol header: AMQP 1 1 8 0 (0-8)": _START,
+    "protocol header: AMQP 1 1 9 1": _START,
+    "start-ok: client properties nested 500 deep": ("nesting is bounded", [], "closed"),
+    "before login: connection.close": _POLITE,
+    "tune: close": _POLITE,
+    "tuned: open cut off": ("said before closing", ["ch0 connection.close 501 *"], "closed"),
+    "connection: close cut off": ("a decode error, not an internal one", ["ch0 connection.close 501 *"], "closed"),
+    "frames: empty header frame": ("named for what it is", ["ch0 connection.close 505 *"], "closed"),
+    "content: header of eleven bytes": ("named for what it is", ["ch0 connection.close 505 *"], "closed"),
+    "channels: unknown method on an unopened one": ("said before closing", ["ch0 connection.close 504 *"], "closed"),
+    "channels: close twice": ("the first close ends the channel; RabbitMQ answers a close that arrives while it is still closing",
+                              ["ch1 channel.close-ok", "ch0 connection.close 504 *for 20, 40"], "closed"),
+    "channels: close, open again, use": ("works; RabbitMQ may still be closing the channel and then ends the connection",
+                                         ["ch1 channel.close-ok", "ch1 channel.open-ok", "ch1 queue.declare-ok *"], "alive"),
+    "content: undefined property flags": ("refused, because what they mean is unknown", ["ch0 connection.close 541 *"], "closed"),
+    "tables: unknown field tag in queue.declare": ("said before closing; RabbitMQ's reader crashes", ["ch0 connection.close 50? *"], "closed"),
+    "methods: basic.deliver from a client": _SERVER,
+    "methods: basic.get-ok from a client": _SERVER,
+    **{"start-ok: " + n: _LOGIN for n in (
+        "unknown mechanism", "empty mechanism", "EXTERNAL on a plain port", "lower-case plain", "PLAIN response without NULs",
+        "PLAIN response with one NUL", "PLAIN response with an authzid", "PLAIN response with a third NUL", "empty PLAIN response",
+        "AMQPLAIN with its table's length", "AMQPLAIN without a password", "AMQPLAIN garbage", "AMQPLAIN empty",
+        "AMQPLAIN with numbers", "RABBIT-CR-DEMO")},
+    **{"connection: close " + n: _CLOSE for n in (
+        "with code 200", "with code 0", "with code 65535 and ids", "while channels are open and content pends")},
+    **{n: _UNKNOWN for n in (
+        "connection: unknown method id in its class", "channels: unknown method on a closing one", "methods: unknown class",
+        "methods: unknown class on channel 0", "methods: unknown method of basic", "methods: class 0 method 0",
+        "methods: the file class of 0-8")},
+    **{"content: " + n: _LONGER for n in ("longer than declared", "longer than declared, in the second frame", "longer than declared, mandatory")},
+    **{"content: " + n: _SIZE for n in ("size 2^63", "size 2^64-1", "size 2^40", "size over the maximum of 128 MiB, announced only")},
+    **{"tables: " + n: _DEEP for n in ("nested 2,000 deep in headers", "nested 15,000 deep in headers", "arrays nested 2,000 deep in headers",
+                                       "nested 100 deep in headers", "nested 2,000 deep in queue.declare")},
+}
+# Pipelined behind what the broker is still to answer, a malformed frame may be refused first: the connection ends either way.
+OVERTAKES = {"channels: open on a closing one", "channels: body on a closing one, out of order",
+             "channels: unknown method on a closing one", "content: header after a method that takes none"}
+
+
+def shape(lines):
+    """Scope and code of each refusal whose words are our own; other answers as they are."""
+    out = []
+    for line in lines:
+        words = line.split(" ")
+        if len(words) > 2 and words[1] in ("connection.close", "channel.close") and words[2] in OWN_WORDS:
+            line = " ".join(words[:3])
+        out.append(line)
+    return out
+
+
+def verdict(name, seen, recorded):
+    """`same`, `own words`, `stricter`, `overtakes`, or None where Umbel's answer is not meant to be so."""
+    if seen == recorded:
+        return "same"
+    if seen["end"] == recorded["end"] and shape(seen["answers"]) == shape(recorded["answers"]):
+        return "own words"
+    if name in STRICTER:
+        _, patterns, end = STRICTER[name]
+        if seen["end"] == end and len(patterns) == len(seen["answers"]) and all(map(fnmatchcase, seen["answers"], patterns)):
+            return "stricter"
+    if name in OVERTAKES and seen["end"] == "closed" and shape(recorded["answers"])[-1:] == shape(seen["answers"])[-1:]:
+        return "overtakes"
+    return None

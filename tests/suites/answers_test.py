@@ -10,7 +10,7 @@ import hostile
 import pytest
 import record
 import wire
-from stricter import STRICTER
+from stricter import OVERTAKES, STRICTER, verdict
 
 RECORDED = json.loads((Path(__file__).parent / "hostile_rabbitmq_3_10.json").read_text())
 
@@ -100,9 +100,7 @@ def answers(node, umbel):
 @pytest.mark.parametrize("name", hostile.NAMES)
 def test_it_is_answered_as_rabbitmq_does(name, answers):
     seen, expected = answers[0][name], RECORDED[name]
-    if name in STRICTER:
-        expected = {**expected, **STRICTER[name][1]}
-    assert seen == expected
+    assert verdict(name, seen, expected), "RabbitMQ: %s\nUmbel:    %s" % (expected, seen)
 
 
 def test_the_bystander_never_noticed(answers):
@@ -118,4 +116,4 @@ def test_memory_stayed_bounded(answers):
 
 
 def test_nothing_is_called_stricter_that_is_not_there():
-    assert set(STRICTER) <= set(hostile.NAMES)
+    assert set(STRICTER) | OVERTAKES <= set(hostile.NAMES)
