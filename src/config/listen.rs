@@ -17,8 +17,6 @@ pub struct Listen {
     pub allow_remote_guest: bool,
     /// Several processes may share the AMQP port (SO_REUSEPORT), so that a successor can take over.
     pub reuse_port: bool,
-    /// The AMQP port starts with a PROXY protocol header (v1 or v2) from a load balancer.
-    pub proxy_protocol: bool,
 }
 
 /// TLS towards clients. The files are read when the configuration is put to use.
@@ -40,7 +38,6 @@ impl Default for Listen {
             tls: None,
             allow_remote_guest: false,
             reuse_port: false,
-            proxy_protocol: false,
         }
     }
 }
@@ -62,7 +59,6 @@ impl Listen {
             tls: tls.is_present().then(|| ServerTls::read(&tls)).flatten(),
             allow_remote_guest: section.flag("allow_remote_guest", false),
             reuse_port: section.flag("reuse_port", false),
-            proxy_protocol: section.flag("proxy_protocol", false),
         };
         section.close();
         listen
@@ -86,6 +82,8 @@ impl ServerTls {
 /// An address; `Some(None)` for an empty string, which switches a listener off.
 fn address(section: &Section<'_>, key: &'static str) -> Option<Option<SocketAddr>> {
     let value = section.value(key)?;
+    // What was written is what is said of it: a variable's value may be a secret.
+    let written = value.string()?;
     let text = value.expanded()?;
     if text.is_empty() && key != "amqp" {
         return Some(None);
@@ -95,7 +93,7 @@ fn address(section: &Section<'_>, key: &'static str) -> Option<Option<SocketAddr
         Ok(address) => Some(Some(address)),
         Err(_) => {
             value.problem(format!(
-                "expected an address and a port such as \"127.0.0.1:5673\" or \"[::]:5673\", found \"{text}\""
+                "expected an address and a port such as \"127.0.0.1:5673\" or \"[::]:5673\", found \"{written}\""
             ));
             None
         }

@@ -2,6 +2,8 @@
 //!
 //! Pure: environment variables and files come in through [`Surroundings`]. What a key means stands in `config.toml`.
 
+mod aspects;
+mod conditions;
 mod limits;
 mod listen;
 mod policy;
@@ -14,6 +16,7 @@ mod spool;
 mod units;
 mod upstream;
 mod url;
+mod value;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use toml::de::DeValue;
 
-use super::reader::{Section, Value};
-use super::rules::{codec, name, priority};
+use super::aspects::{codec, priority};
+use super::conditions::name;
+use super::reader::Section;
+use super::value::Value;
 use crate::policy::{
     DeadLetter, Force, Mode, Name, Plain, Queue, QueueSettings, Queues, Route, Target, TaskRoute,
 };

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::reader::{Section, Value};
+use super::reader::Section;
 use super::secret::Secret;
 use super::url::BrokerUrl;
+use super::value::Value;
 use crate::policy::Tier;
 
 /// The words for [`Tier`].

@@ -11,6 +11,7 @@
 use super::aspects::{AdmissionAction, ExpiryAction, ExpiryRule, Packing};
 use super::matching::{Context, Message};
 use super::memo::{Memo, Plan};
+use super::moments::{expired_at, imposed, ttl};
 use super::queue::Queues;
 use super::route::{Force, Target};
 use super::rule::{Aspect, Mode, Rule};
@@ -19,8 +20,6 @@ use super::{CompressionRule, Policy};
 use crate::celery::{Task, delayed};
 use crate::wire::num::usize_of;
 
-/// A TTL is not stamped for what lies further ahead: brokers refuse it (wire/CELERY.md §1.1), and it would not matter.
-const TTL_MS_MAX: u64 = 365 * 86_400_000;
 /// A route's codec leaves smaller bodies alone.
 const ROUTE_COMPRESSION_BYTES_MIN: u64 = 1024;
 
@@ -396,39 +395,4 @@ fn redirect<'p>(target: &'p Target, case: &Case<'_>, verdict: &mut Verdict<'p>) 
         && destination.routing_key.as_bytes() == case.message.routing_key;
     // At another broker its name is the same, but the place must be made there.
     verdict.edits.destination = (!same || target.route.upstream.is_some()).then_some(destination);
-}
-
-/// When it expired, if it has: strictly `now > expires`, as a worker has it (celery/worker/request.py `maybe_expire`); or when its eta
-/// lies after its expiry, for then it will have.
-fn expired_at(task: &Task<'_>, now: i64) -> Option<i64> {
-    let expires = task.expires_at()?;
-    (now > expires || task.eta_at().is_some_and(|eta| eta > expires)).then_some(expires)
-}
-
-/// The expiry that a rule gives a task, where it has none or a later one. What cannot be read is left alone.
-fn imposed(rule: &ExpiryRule, task: &Task<'_>, now: i64) -> Option<i64> {
-    let after = |span: i64| task.eta_at().map_or(now, |eta| eta.max(now)).saturating_add(span);
-    if task.eta.is_stated() && task.eta_at().is_none() {
-        return None;
-    }
-    if task.expires.is_stated() {
-        let expires = task.expires_at()?;
-        return rule.max.map(after).filter(|latest| expires > *latest);
-    }
-    match (rule.default, rule.max) {
-        (Some(default), Some(max)) => Some(after(default.min(max))),
-        (one, other) => one.or(other).map(after),
-    }
-}
-
-/// The TTL for what remains, where the message has none or a longer one. Rounded up: the broker must not be earlier than a worker.
-fn ttl(present: Option<&[u8]>, remaining_micros: i64) -> Option<u64> {
-    let remaining = u64::try_from(remaining_micros).ok()?.div_ceil(1000);
-    let present = present.map(|text| std::str::from_utf8(text).ok().and_then(|t| t.parse::<u64>().ok()));
-    match present {
-        // Not a number: the broker's to refuse, as it would directly.
-        Some(None) => None,
-        Some(Some(present)) if present <= remaining => None,
-        _ => Some(remaining).filter(|ms| *ms <= TTL_MS_MAX),
-    }
 }

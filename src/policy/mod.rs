@@ -8,6 +8,7 @@ pub mod edit;
 mod judge;
 mod matching;
 mod memo;
+mod moments;
 mod network;
 mod pattern;
 mod queue;
