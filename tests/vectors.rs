@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use umbel::celery::{self, BodyLimits, Protocol, Publish, Reading, Stated, Text, body};
 use umbel::wire::{
     ContentHeader, Frame, FrameKind, HeaderPatch, Reader, TableLimits, check_table, frame::parse_frame,
@@ -176,8 +177,8 @@ fn every_body_unpacks_to_what_the_real_stack_unpacked() {
                 vector.json["expect"]["body_decompressed_len"].as_u64(),
                 "{name}"
             );
-            let digest = ring::digest::digest(&ring::digest::SHA256, &plain);
-            let hex = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            let digest = Sha256::digest(&plain);
+            let hex = digest.iter().fold(String::new(), |mut hex, byte| {
                 write!(hex, "{byte:02x}").unwrap();
                 hex
             });
