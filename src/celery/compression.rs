@@ -80,8 +80,10 @@ impl Codec {
         let start = start.get(..read).unwrap_or_default();
         match self {
             Self::Zlib => Some(match start {
-                // RFC 1950: method 8 in the low four bits, and the two octets a multiple of 31.
-                [cmf, flg, ..] => cmf & 0x0f == 8 && u16::from_be_bytes([*cmf, *flg]) % 31 == 0,
+                // RFC 1950: method 8, a window of at most 2^15, and the two octets a multiple of 31.
+                [cmf, flg, ..] => {
+                    cmf & 0x0f == 8 && cmf >> 4 <= 7 && u16::from_be_bytes([*cmf, *flg]).is_multiple_of(31)
+                }
                 _ => false,
             }),
             Self::Bzip2 => Some(start.starts_with(b"BZh")),
@@ -223,13 +225,16 @@ fn drain(mut decoder: impl Read, most: usize) -> Result<Vec<u8>, CompressionErro
 }
 
 /// Whether a body that goes under a `compression` header is in truth plain: Celery 5.3.0 to 5.3.5 publish retries like that
-/// (wire/CELERY.md §3). Only the first bytes are looked at, but for brotli, which has no mark: that is tried.
+/// (wire/CELERY.md §3). Only the first bytes are looked at, but for brotli, which has no mark: that is tried. What bears another
+/// codec's mark, or real gzip's, is not plain: it is a mistake that is not ours to repair.
 #[must_use]
 pub fn is_plain(codec: Codec, body: &[&[u8]], limits: &BodyLimits) -> bool {
-    match codec.begins(body) {
-        Some(begins) => !begins,
-        None => decompress(codec, body, limits) == Err(CompressionError::Corrupt),
+    let mut start = [0; 2];
+    let _ = Pieces::new(body).read(&mut start);
+    if start == [0x1f, 0x8b] || Codec::ALL.iter().any(|any| any.begins(body) == Some(true)) {
+        return false;
     }
+    codec != Codec::Brotli || decompress(codec, body, limits) == Err(CompressionError::Corrupt)
 }
 
 /// Reads slices one after the other.
@@ -359,6 +364,7 @@ mod tests {
     fn real_gzip_is_not_what_kombu_calls_gzip() {
         let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(unpacked(Codec::Zlib, &gzip), Err(CompressionError::Corrupt));
+        assert!(!is_plain(Codec::Zlib, &[&gzip], &BodyLimits::default()));
     }
 
     proptest! {
