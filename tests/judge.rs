@@ -145,6 +145,7 @@ impl Court {
                 user: "shop",
                 peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 confirms: self.confirms,
+                frame_max: 8192,
             },
             exchange: &message.exchange,
             routing_key: &message.routing_key,
@@ -525,6 +526,20 @@ fn a_new_snapshot_judges_from_the_next_message_on() {
     assert!(matches!(court.judge(&task), Decision::Edit(_)));
     court.judge.replace(snapshot(""));
     assert!(court.passes(&task));
+}
+
+#[test]
+fn a_header_that_no_longer_fits_its_frame_goes_as_it_came() {
+    let mut patch = HeaderPatch::new();
+    patch.set_header_str(b"padding", &[b'x'; 7650]);
+    let task = message("c570-py311-v2-json").patched(&patch);
+    let fits = 8192 - 8 - task.header.len();
+    let headers = |bytes: usize| format!("route = {{ keep = true, headers = {{ h = \"{}\" }} }}", "x".repeat(bytes));
+    let mut court = court(&rule(&headers(fits)));
+    assert!(court.passes(&task));
+    assert!(court.counts(r#"umbel_policy_mistakes_total{mistake="patch_does_not_fit"} 1"#));
+    court.judge.replace(snapshot(&rule(&headers(10))));
+    assert_eq!(court.edited(&task).header.unwrap().len(), task.header.len() + 17);
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub struct SessionFacts<'a> {
     pub peer: IpAddr,
     /// Whether it uses publisher confirms on this channel.
     pub confirms: bool,
+    /// The largest frame agreed with it; 0: no limit.
+    pub frame_max: u32,
 }
 
 /// One whole message, legal on its channel, its table walked.

@@ -126,10 +126,18 @@ impl Desk {
     }
 }
 
-/// A content header travels in one frame: one that grows must still fit the largest that may be in use.
+/// What every broker of today takes, and what we never ask less than (L6).
+const FRAME_BYTES_SURE: u32 = 8192;
+
+/// A content header travels in one frame: one that grows must still fit what was agreed with the client, which is no more than the
+/// upstream takes.
 fn fits(case: &Case<'_>, made: &edit::Edited) -> bool {
+    let agreed = match case.publish.session.frame_max {
+        0 => case.snapshot.config.limits.frame_max,
+        agreed => agreed,
+    };
+    let most = usize_of(agreed.max(FRAME_BYTES_SURE)) - FRAME_OVERHEAD;
     let before = case.publish.header_payload.len();
-    let most = usize_of(case.snapshot.config.limits.frame_max) - FRAME_OVERHEAD;
     made.header.as_ref().is_none_or(|header| header.len() <= most.max(before))
 }
 

@@ -299,6 +299,7 @@ impl Hub {
                     user: s.credentials.as_ref().map_or("", |c| &c.user),
                     peer: s.peer,
                     confirms,
+                    frame_max: s.frame_max,
                 },
                 exchange: message.publish.exchange,
                 routing_key: message.publish.routing_key,
