@@ -30,7 +30,7 @@ def accepts(port):
 class Child:
     """A process, its children counted with it, its output in a file; ended by pid."""
 
-    def __init__(self, argv, core, log, env=None, cwd=None, pipes=False, nice=None):
+    def __init__(self, argv, core, log, env=None, cwd=None, pipes=False):
         argv = ["taskset", "-c", str(core), *[str(a) for a in argv]]
         self.log = Path(log)
         out = subprocess.PIPE if pipes else open(log, "ab")

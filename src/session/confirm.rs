@@ -30,6 +30,8 @@ pub struct ConfirmWindow {
     /// The number of the first mark.
     first: u64,
     marks: VecDeque<Mark>,
+    /// How many marks at the front are acked, one after the other: the usual case needs no list.
+    run: usize,
     /// Settled out of order since the last `answers`.
     strays: Vec<u64>,
 }
@@ -38,7 +40,7 @@ impl ConfirmWindow {
     /// From the moment of confirm.select; the first publish is number 1.
     #[must_use]
     pub fn new() -> Self {
-        Self { first: 1, marks: VecDeque::new(), strays: Vec::new() }
+        Self { first: 1, ..Self::default() }
     }
 
     /// The number of the next publish.
@@ -61,10 +63,13 @@ impl ConfirmWindow {
     /// Publish number `seq` is settled; a second settling of it is ignored.
     pub fn settle(&mut self, seq: u64, ack: bool) {
         let Some(offset) = seq.checked_sub(self.first) else { return };
-        let Some(mark) = self.marks.get_mut(crate::wire::num::usize_clamped(offset)) else { return };
+        let offset = crate::wire::num::usize_clamped(offset);
+        let Some(mark) = self.marks.get_mut(offset) else { return };
         if *mark == Mark::Pending {
             *mark = if ack { Mark::Acked } else { Mark::Nacked };
-            if offset > 0 || !ack {
+            if ack && offset == self.run {
+                self.run += 1;
+            } else {
                 self.strays.push(seq);
             }
         }
@@ -74,6 +79,7 @@ impl ConfirmWindow {
     pub fn answers(&mut self, mut answer: impl FnMut(Answer)) {
         // A nack in front is answered alone; it ends a run of acks before it.
         let (mut run, mut last) = (0_u32, 0);
+        self.run = 0;
         while let Some(&mark) = self.marks.front() {
             match mark {
                 Mark::Pending => break,

@@ -6,7 +6,8 @@ use super::{Hub, Step};
 use crate::session::client::{Assembly, Pin, State};
 use crate::session::judge::{Authored, Decision, Edited, Judge, PublishView, SessionFacts, Settle, Settled};
 use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
-use crate::session::{LaneId, Now, OutStream, Refusal, SessionId, Spares, Spot, UpstreamId};
+use crate::session::upstream::TargetState;
+use crate::session::{LaneId, Now, OutStream, Refusal, SessionId, Spares, Spot, Target, UpstreamId};
 use crate::wire::frame::{ChannelId, FRAME_OVERHEAD, Frame, FrameKind, parse_frame, write_body, write_frame};
 use crate::wire::method::{self, MethodId, Publish};
 use crate::wire::num::{u32_clamped, u64_of, usize_of};
@@ -347,10 +348,10 @@ impl Hub {
         let Some(lane) = self.lane_for(now, sid, ch, upstream) else { return self.no_way(sid, ch, seq) };
         let mandatory = flags.mandatory || flags.watched;
         let original =
-            method::write_publish(message.publish.exchange, message.publish.routing_key, mandatory);
+            || method::write_publish(message.publish.exchange, message.publish.routing_key, mandatory);
         let method = match &edited.place {
             Some(place) => method::write_publish(&place.exchange, &place.routing_key, mandatory),
-            None => original.clone(),
+            None => original(),
         };
         let header = edited.header.as_deref().unwrap_or(message.header_payload);
         let whole_body;
@@ -361,11 +362,17 @@ impl Hub {
             }
             None => message.body,
         };
+        // What is known to be there is not waited for.
+        let pool = self.lanes.get(lane.0).map(|l| l.pool);
+        let ready = |target: &Rc<Target>| {
+            target.methods.is_empty()
+                || pool.and_then(|p| self.target_state(p, target)) == Some(TargetState::Ready)
+        };
         let wait = (edited.target.is_some() || edited.place.is_some()).then(|| {
             Box::new(Wait {
                 target: edited.target.clone(),
-                met: edited.target.is_none(),
-                otherwise: Some(original),
+                met: edited.target.as_ref().is_none_or(ready),
+                otherwise: Some(original()),
             })
         });
         self.put_publish(now, lane, Frames::Parts { method: &method, header, body }, flags, seq, wait)

@@ -15,6 +15,10 @@ impl Hub {
         if multiple {
             // 0: everything so far.
             let upto = if tag == 0 { u64::MAX - 1 } else { tag };
+            if ack {
+                self.acked_run(now, lane_id, upto);
+            }
+            let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
             let count = lane.items.iter().take(lane.sent).take_while(|i| i.tag <= upto).count();
             for index in 0..count {
                 let is_publish = self
@@ -30,6 +34,55 @@ impl Hub {
             self.settle_publish(now, lane_id, index, ack);
         }
         self.sweep(now, lane_id);
+    }
+
+    /// The usual case of many confirms: publishes from the front on, acked together. Stops at what is no publish.
+    fn acked_run(&mut self, now: Now, lane_id: LaneId, upto: u64) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        let mut link = lane.lease.and_then(|(lid, _)| self.links.get_mut(lid.0));
+        let mut session = lane.session.and_then(|sid| self.sessions.get_mut(sid.0));
+        let mut window =
+            session.as_mut().and_then(|s| s.channel(lane.channel)).and_then(|c| c.confirm.as_mut());
+        let (mut count, mut bytes, mut told) = (0, 0, false);
+        while lane.sent > 0
+            && lane
+                .items
+                .front()
+                .is_some_and(|i| i.tag <= upto && (i.settled || matches!(i.kind, Kind::Publish(_))))
+        {
+            let Some(item) = lane.items.pop_front() else { break };
+            lane.sent -= 1;
+            if item.settled {
+                continue;
+            }
+            count += 1;
+            bytes += u64::from(item.len);
+            self.counters.confirm_wait_ms += now.ms.saturating_sub(item.at_ms);
+            if let (Store::Stream(spot), Some(link)) = (item.store, &mut link) {
+                link.out.release(&mut self.spares, spot);
+            }
+            if let (Some(window), true) = (&mut window, item.seq != 0) {
+                window.settle(item.seq, true);
+                told = true;
+            }
+        }
+        self.counters.confirmed += count;
+        self.counters.confirm_count += count;
+        if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
+            u.unsettled = u.unsettled.saturating_sub(count);
+            u.unsettled_bytes = u.unsettled_bytes.saturating_sub(bytes);
+            if lane.session.is_none() {
+                u.orphaned = u.orphaned.saturating_sub(count);
+            }
+        }
+        let (Some(s), Some(sid)) = (session, lane.session) else { return };
+        s.unsettled = s.unsettled.saturating_sub(count);
+        if let (Some(c), true) = (s.channel(lane.channel), told) {
+            if !c.answers_due {
+                c.answers_due = true;
+                self.answers_due.push((sid, lane.channel));
+            }
+        }
     }
 
     /// The lane on a channel of a pooled link.
