@@ -518,3 +518,20 @@ fn queues_are_defined_once_and_with_a_name() {
 fn a_durable_rule_needs_a_spool() {
     one(&ruled("tier = \"durable\""), "6:8: rules[1].tier:", "needs a [spool]");
 }
+
+#[test]
+fn no_text_makes_the_reader_panic_cut_anywhere_or_nested_deep() {
+    let text = include_str!("../config.toml");
+    for cut in (0..text.len()).step_by(11).filter(|at| text.is_char_boundary(*at)) {
+        let _ = Config::parse(&text[..cut], &World);
+        let _ = Config::parse(&text[cut..], &World);
+    }
+    let deep = [
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}", "{ b = ".repeat(100_000)),
+        "[a.".repeat(50_000),
+    ];
+    for hostile in deep {
+        assert!(!problems(&hostile).is_empty());
+    }
+}
