@@ -43,6 +43,14 @@ install_wanted() {
   command -v apt-get >/dev/null || die "these are needed, and there is no apt-get to install them: ${WANTED[*]}"
   say "Installing with apt (no service is started): ${WANTED[*]}"
   apt_install_quietly "${WANTED[@]}" || die "apt could not install ${WANTED[*]}"
+  case " ${WANTED[*]} " in
+    *" rabbitmq-server "*)
+      # The package also asks systemd to start it with the next boot. That is the operator's to say, not ours.
+      if command -v systemctl >/dev/null; then
+        as_root systemctl --quiet disable rabbitmq-server.service epmd.socket epmd.service >/dev/null 2>&1 || true
+      fi
+      ;;
+  esac
   WANTED=()
 }
 

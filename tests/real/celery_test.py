@@ -210,8 +210,7 @@ def test_a_producer_that_connects_for_each_publish_is_served(pair):
 out = []
 for i in range(20):
     with app.connection() as connection:
-        out.append(add.apply_async((i, 1), connection=connection))
-out = [r.get(timeout=20) for r in out]
+        out.append(add.apply_async((i, 1), connection=connection).get(timeout=20))
 """) == [i + 1 for i in range(20)]
 
 

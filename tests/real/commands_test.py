@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from harness import venvs
 from harness.process import ROOT, free_port, wait_for
 from harness.umbel import BINARY
 
@@ -96,11 +97,36 @@ def test_explain_names_the_rule_behind_each_part():
     assert "feeds have their own queue" in out.stdout
 
 
-def test_import_turns_a_celery_app_s_routes_into_toml(place):
-    app = place / "shopapp.py"
-    app.write_text('task_routes = {"feeds.*": {"queue": "feeds"}, "video.encode": "media"}\n')
-    out = command("import", "--help")
-    assert out.returncode == 0
+APP = """
+from celery import Celery
+from kombu import Exchange, Queue
+app = Celery("shop")
+app.conf.task_default_queue = "celery"
+app.conf.task_queues = [Queue("celery"), Queue("feeds", Exchange("feeds"), routing_key="feeds"), Queue("media", Exchange("media", type="topic"), routing_key="media.#", max_priority=5)]
+app.conf.task_routes = {"feeds.*": {"queue": "feeds"}, "video.encode": {"queue": "media", "routing_key": "media.encode"}, "stats.*": {"queue": "feeds", "priority": 2}}
+"""
+
+
+def test_import_turns_a_celery_app_s_routes_into_toml_that_decides_as_celery_does(place):
+    (place / "shopapp.py").write_text(APP)
+    out = command("import", "-A", "shopapp:app", "--python", venvs.python("celery5"), "--directory", place, timeout=60)
+    assert out.returncode == 0, out.stderr
+    file = place / "imported.toml"
+    file.write_text(out.stdout)
+    checked = command("check", file)
+    assert checked.returncode == 0, checked.stdout + checked.stderr + out.stdout
+    asked = "import json; from shopapp import app; r = app.amqp.router; print(json.dumps({n: r.route({}, n)['queue'].name for n in %r}))"
+    names = ["feeds.pull", "video.encode", "video.other", "stats.daily", "add"]
+    celery = subprocess.run([venvs.python("celery5"), "-c", asked % names], cwd=place, capture_output=True, text=True, timeout=60)
+    for name, queue in json.loads(celery.stdout).items():
+        explained = command("explain", "--config", file, "--task", name)
+        assert f"{queue}" in explained.stdout, f"{name}: Celery says {queue}, Umbel\n{explained.stdout}"
+
+
+def test_explain_reads_a_captured_message():
+    out = command("explain", "--config", ROOT / "config.toml", "--message", VECTORS / "c31-py27-v1-json.json")
+    assert out.returncode == 0, out.stderr
+    assert "proj.tasks.add" in out.stdout and "protocol 1" in out.stdout
 
 
 # the admin address
