@@ -534,7 +534,8 @@ fn a_header_that_no_longer_fits_its_frame_goes_as_it_came() {
     patch.set_header_str(b"padding", &[b'x'; 7650]);
     let task = message("c570-py311-v2-json").patched(&patch);
     let fits = 8192 - 8 - task.header.len();
-    let headers = |bytes: usize| format!("route = {{ keep = true, headers = {{ h = \"{}\" }} }}", "x".repeat(bytes));
+    let headers =
+        |bytes: usize| format!("route = {{ keep = true, headers = {{ h = \"{}\" }} }}", "x".repeat(bytes));
     let mut court = court(&rule(&headers(fits)));
     assert!(court.passes(&task));
     assert!(court.counts(r#"umbel_policy_mistakes_total{mistake="patch_does_not_fit"} 1"#));
