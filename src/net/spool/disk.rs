@@ -37,6 +37,11 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// Only to be read.
+    pub(super) fn look(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, sync: SyncMode::Never })
+    }
+
     pub(super) fn open(path: &Path, sync: SyncMode) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;

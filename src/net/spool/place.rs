@@ -23,6 +23,9 @@ use super::block::Seed;
 /// Octets that are kept in the quarantine at most: what is damaged must not fill the disk.
 const QUARANTINE_MAX: u64 = 64 << 20;
 
+/// Damaged stores that are kept.
+const ASIDE_MAX: usize = 3;
+
 /// The secret of one spool.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Salt(pub(super) [u8; 32]);
@@ -134,6 +137,13 @@ impl Place {
         let aside = PathBuf::from(name);
         fs::rename(file, &aside)?;
         self.sync()?;
+        // They are for people to look at; the disk is for what waits.
+        let mut all: Vec<PathBuf> = fs::read_dir(&self.path)?.flatten().map(|e| e.path()).collect();
+        all.retain(|path| path.to_string_lossy().contains(".damaged-"));
+        all.sort();
+        for old in all.iter().take(all.len().saturating_sub(ASIDE_MAX)) {
+            let _ = fs::remove_file(old);
+        }
         Ok(aside)
     }
 
@@ -171,21 +181,26 @@ impl Place {
         file.sync_all()
     }
 
-    /// Whether the ballast lies there, whole; it is made where it does not.
+    /// The ballast's size, if one lies there.
+    pub(super) fn ballast(&self) -> Option<u64> {
+        let found = fs::metadata(self.path.join("ballast")).ok()?;
+        (found.len() > 0 && found.blocks().saturating_mul(512) >= found.len()).then_some(found.len())
+    }
+
+    /// Makes sure that the ballast lies there. It is made only where there is room for twice as much, so that a disk which has
+    /// just that much room left does not look well again.
     pub(super) fn take_ballast(&self, bytes: u64) -> io::Result<()> {
-        let path = self.path.join("ballast");
-        if fs::metadata(&path).is_ok_and(|m| m.blocks().saturating_mul(512) >= bytes && m.len() == bytes) {
+        if self.ballast() == Some(bytes) {
             return Ok(());
         }
+        let path = self.path.join("ballast");
         let written = (|| {
             let mut file = private(&path)?;
-            let zeros = [0; 1 << 16];
-            let mut left = bytes;
-            while left > 0 {
-                let n = left.min(1 << 16);
-                file.write_all(zeros.get(..crate::wire::num::usize_clamped(n)).unwrap_or_default())?;
-                left -= n;
+            let zeros = [0; 1 << 14];
+            for _ in 0..(2 * bytes).div_ceil(1 << 14) {
+                file.write_all(&zeros)?;
             }
+            file.set_len(bytes)?;
             file.sync_all()
         })();
         if written.is_err() {

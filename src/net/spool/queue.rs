@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::block::{self, Head, Kind, Seed};
+use super::report::QueueReport;
 use crate::wire::num::{u64_of, usize_clamped, usize_of};
 
 /// Whose records: never a credential, only what tells one login from another.
@@ -133,6 +134,17 @@ impl Queue {
     /// When the oldest live group was begun.
     pub(super) fn oldest_us(&self) -> Option<u64> {
         self.groups.values().find(|g| g.left > 0).map(|g| g.oldest_us)
+    }
+
+    /// Told to others.
+    pub(super) fn report(&self, queue: QueueId) -> QueueReport {
+        QueueReport {
+            queue,
+            key: self.key.clone(),
+            records: self.records,
+            bytes: self.charge,
+            oldest_us: self.oldest_us(),
+        }
     }
 
     /// The group that holds `seq`.

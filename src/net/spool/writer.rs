@@ -24,6 +24,9 @@ pub(super) type Answer = (u64, Completion);
 /// Called when there is something to poll.
 pub type Waker = Box<dyn Fn() + Send>;
 
+/// A file smaller than this is never worth compacting while there is room.
+pub(super) const SLACK_MIN: u64 = 16 << 20;
+
 /// Octets in one commit at most.
 const COMMIT_BYTES: usize = 4 << 20;
 /// Removals alone wait this long for others, or for an append.
@@ -56,6 +59,7 @@ impl Writer {
     /// Runs until it is told to close, or nobody is there to tell it anything.
     pub(super) fn run(mut self) {
         let mut due = Due { last_commit: None, removals: None, retry: None, idle: None };
+        self.mend(&mut due, instant());
         let mut reads = Vec::new();
         let mut open = true;
         while open {
@@ -143,7 +147,7 @@ impl Writer {
         }
         if due.idle.is_some_and(|at| at <= now) {
             due.idle = None;
-            if self.keeper.slack() {
+            if self.keeper.slack(SLACK_MIN) {
                 self.keeper.compact(now_us());
             }
         }

@@ -1,5 +1,12 @@
 //! The spool as its caller sees it: what is appended, read, removed, and found again.
 
+mod crash;
+mod damage;
+mod full;
+mod model;
+
+use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::testing::Dir;
