@@ -45,10 +45,12 @@ fn upstream(u: &config::Upstream) -> UpstreamSettings {
         }
         config::Credentials::Client => None,
     };
+    let replay = u.login().map(|(user, password)| Credentials::plain(user, password.reveal()));
     UpstreamSettings {
         name: u.name.as_str().into(),
         urls: u.urls.iter().map(|url| Url { host: url.host.clone(), port: url.port, tls: url.tls }).collect(),
         credentials,
+        replay,
         vhost: u.urls.iter().find_map(|url| url.vhost.as_ref()).map(|v| v.as_bytes().into()),
         links: usize::try_from(u.links).unwrap_or(usize::MAX),
         channels_per_link: u16::try_from(u.channels_per_link).unwrap_or(u16::MAX),

@@ -138,6 +138,8 @@ pub(super) struct Session {
     pub(super) dirty: bool,
     /// What the client is told instead of a login: its upstream is not there.
     pub(super) doomed: Option<Rc<str>>,
+    /// Never another's, as the slab's number may be.
+    pub(super) serial: u64,
     pub(super) paused: bool,
     pub(super) paused_until_ms: u64,
 }
@@ -171,6 +173,7 @@ impl Session {
             unsettled: 0,
             dirty: false,
             doomed: None,
+            serial: 0,
             paused: false,
             paused_until_ms: 0,
         }

@@ -72,6 +72,14 @@ fn amqplain_login(response: &[u8]) -> Option<String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdentityHash([u8; 32]);
 
+impl IdentityHash {
+    /// The hash itself.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
 /// Logins that an upstream has accepted, until they are forgotten.
 #[derive(Debug)]
 pub struct Remembered {

@@ -53,6 +53,8 @@ pub(super) struct Item {
     pub(super) tag: u64,
     /// The client's number, 0 where it does not use confirms.
     pub(super) seq: u64,
+    /// Its record in the spool.
+    pub(super) record: Option<u64>,
     /// Octets of its frames.
     pub(super) len: u32,
     /// When it was accepted, in milliseconds.
@@ -93,6 +95,8 @@ pub(super) struct Lane {
     pub(super) not_before_ms: u64,
     /// Send one at a time: a publish in here closes channels, and we are finding out which.
     pub(super) careful: bool,
+    /// Carries what comes back from the spool.
+    pub(super) replay: bool,
 }
 
 impl Lane {
@@ -115,6 +119,7 @@ impl Lane {
             busy_ms: now_ms,
             not_before_ms: 0,
             careful: false,
+            replay: false,
         }
     }
 

@@ -15,6 +15,7 @@ mod judge;
 mod lane;
 mod refusal;
 mod settings;
+pub mod spool;
 mod stream;
 mod upstream;
 

@@ -110,6 +110,30 @@ pub(super) struct Pool {
     /// Lanes that wait for a target.
     pub(super) target_waiters: FxHashSet<LaneId>,
     pub(super) idle_since_ms: u64,
+    pub(super) spool: super::hub::PoolSpool,
+    /// Declarations that worked: the method's payload and its answer (SPEC D4).
+    pub(super) declared: FxHashMap<Box<[u8]>, Box<[u8]>>,
+}
+
+impl Pool {
+    pub(super) fn new(upstream: UpstreamId, vhost: Rc<[u8]>, credentials: Credentials, now_ms: u64) -> Self {
+        Self {
+            upstream,
+            vhost,
+            credentials,
+            links: Vec::new(),
+            waiting: VecDeque::new(),
+            users: 0,
+            lanes: 0,
+            attempt: 0,
+            dial_at_ms: 0,
+            targets: FxHashMap::default(),
+            target_waiters: FxHashSet::default(),
+            idle_since_ms: now_ms,
+            spool: super::hub::PoolSpool::default(),
+            declared: FxHashMap::default(),
+        }
+    }
 }
 
 /// What an upstream channel is for.

@@ -1,9 +1,7 @@
 //! Pools: links dialed, channels leased to lanes and given back, lanes that lost theirs (SPEC L2, L3, D3).
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Action, Hub};
 use crate::session::lane::{Kind, Store, UNSENT};
@@ -28,21 +26,9 @@ impl Hub {
         if let Some(&pool) = self.pool_of.get(&key) {
             return pool;
         }
-        let pool = PoolId(self.pools.insert(Pool {
-            upstream,
-            vhost: Rc::clone(vhost),
-            credentials: credentials.clone(),
-            links: Vec::new(),
-            waiting: VecDeque::new(),
-            users: 0,
-            lanes: 0,
-            attempt: 0,
-            dial_at_ms: 0,
-            targets: FxHashMap::default(),
-            target_waiters: FxHashSet::default(),
-            idle_since_ms: now.ms,
-        }));
+        let pool = PoolId(self.pools.insert(Pool::new(upstream, Rc::clone(vhost), credentials.clone(), now.ms)));
         self.pool_of.insert(key, pool);
+        self.claim(pool);
         pool
     }
 
@@ -181,7 +167,7 @@ impl Hub {
         }
         let up = states().filter(|l| l.state == LinkState::Up && l.retire_at_ms > now.ms).count();
         let crowded = up > 0 && states().all(|l| l.leased >= LEASES_BEFORE_ANOTHER_LINK);
-        let wanted = !p.waiting.is_empty() || crowded;
+        let wanted = !p.waiting.is_empty() || crowded || (p.spool.spilling && up == 0);
         if wanted && up < u.settings.links {
             let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
             let properties = Rc::clone(&self.our_properties);
@@ -343,6 +329,7 @@ impl Hub {
         if let Some(p) = self.pools.get_mut(lane.pool.0) {
             p.lanes = p.lanes.saturating_sub(1);
             p.idle_since_ms = now.ms;
+            p.spool.forget_lane(lane_id);
             p.target_waiters.remove(&lane_id);
             if lane.queued {
                 p.waiting.retain(|&l| l != lane_id);

@@ -10,6 +10,7 @@ mod methods;
 mod pin;
 mod publish;
 mod settle;
+mod spool;
 mod target;
 mod tick;
 
@@ -32,6 +33,8 @@ use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use crate::wire::method::{self, MethodId};
 
 pub use audit::Sizes;
+pub(super) use spool::PoolSpool;
+
 pub use look::{LinkLook, SessionLook};
 
 /// What net is asked to do. Order matters.
@@ -114,6 +117,11 @@ pub struct Counters {
     pub confirm_count: u64,
     pub confirm_wait_ms: u64,
     pub reads_paused_ms: u64,
+    pub spooled: u64,
+    pub spool_given_back: u64,
+    pub spool_aged: u64,
+    pub replayed: u64,
+    pub declares_remembered: u64,
 }
 
 /// See the module.
@@ -131,6 +139,11 @@ pub struct Hub {
     handshaking: usize,
     pool_of: FxHashMap<(UpstreamId, Rc<[u8]>, IdentityHash), PoolId>,
     remembered: Remembered,
+    spool: Option<Box<dyn crate::session::spool::Spool>>,
+    /// Queues of an earlier life whose owner has not come yet.
+    spool_strangers: Vec<crate::session::spool::SpoolFound>,
+    spool_dirty: bool,
+    serial: u64,
     spares: Spares,
     actions: VecDeque<Action>,
     dirty_links: Vec<LinkId>,
@@ -182,6 +195,10 @@ impl Hub {
             handshaking: 0,
             pool_of: FxHashMap::default(),
             remembered: Remembered::new(seed),
+            spool: None,
+            spool_strangers: Vec::new(),
+            spool_dirty: false,
+            serial: 0,
             spares: Spares::default(),
             actions: VecDeque::new(),
             dirty_links: Vec::new(),
@@ -249,6 +266,8 @@ impl Hub {
         self.counters.sessions_opened += 1;
         let mut session = Session::new(peer, now.ms, now.ms + self.limits.handshake_ms);
         session.frame_max = self.limits.preauth_frame_max;
+        self.serial += 1;
+        session.serial = self.serial;
         Some(SessionId(self.sessions.insert(session)))
     }
 

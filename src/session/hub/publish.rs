@@ -46,6 +46,27 @@ impl Frames<'_> {
         }
     }
 
+    /// Method, header and body pieces.
+    pub(super) fn parts(&self) -> Option<(&[u8], &[u8], Vec<&[u8]>)> {
+        match self {
+            Self::Parts { method, header, body } => Some((method, header, body.to_vec())),
+            Self::Raw(bytes) => {
+                let mut rest: &[u8] = bytes;
+                let mut next = || {
+                    let frame = parse_frame(rest, 0).ok()??;
+                    rest = rest.get(frame.wire_len()..).unwrap_or(&[]);
+                    Some(frame.payload)
+                };
+                let (method, header) = (next()?, next()?);
+                let mut body = Vec::new();
+                while let Some(part) = next() {
+                    body.push(part);
+                }
+                Some((method, header, body))
+            }
+        }
+    }
+
     /// Writes them to the end of a link's stream, kept until released.
     pub(super) fn keep(
         &self,
@@ -503,7 +524,7 @@ impl Hub {
         Some(lane)
     }
 
-    /// A publish enters its lane, or is refused because the window is full.
+    /// A publish enters its lane, or goes to disk, or is refused because every bound is reached (SPEC D4).
     fn put_publish(
         &mut self,
         now: Now,
@@ -514,32 +535,63 @@ impl Hub {
         wait: Option<Box<Wait>>,
     ) -> Result<(), Refusal> {
         let Some(lane) = self.lanes.get(lid.0) else { return Ok(()) };
-        let (sid, ch) = (lane.session, lane.channel);
-        let full = self.upstreams.get(lane.upstream.0).is_some_and(|u| {
-            u.unsettled >= u.settings.window_messages
-                || u.unsettled_bytes.saturating_add(u64_of(frames.len(0))) > u.settings.window_bytes
-        });
-        let memory: u64 = self.upstreams.iter().map(|u| u.unsettled_bytes).sum();
-        let over_memory = memory.saturating_add(u64_of(frames.len(0))) > self.limits.memory_bytes;
-        if full || over_memory {
-            self.counters.limit_memory += u64::from(!full);
-            self.counters.limit_window += 1;
-            self.counters.refused += 1;
-            if seq != 0 {
-                if let Some(sid) = sid {
-                    self.settle_seq(sid, ch, seq, false);
-                }
+        let (sid, ch, pool, upstream) = (lane.session, lane.channel, lane.pool, lane.upstream);
+        let full = self.window_full(upstream, u64_of(frames.len(0)));
+        let spilling = self.spills(pool);
+        if (full || spilling) && self.spool.is_some() {
+            if self.spill(now, lid, &frames, seq) {
+                self.counters.accepted += 1;
                 return Ok(());
             }
-            return Err(Refusal::connection(
-                506,
-                "the upstream takes no more and the window is full",
-                MethodId::BASIC_PUBLISH,
-            ));
+            if full || spilling {
+                return self.refuse_publish(sid, ch, seq, "the upstream takes no more, and neither does the spool");
+            }
+        }
+        if full {
+            return self.refuse_publish(sid, ch, seq, "the upstream takes no more, and the window is full");
         }
         self.counters.accepted += 1;
-        self.put(now, lid, frames, Kind::Publish(flags), seq, wait);
+        let durable = !flags.authored && self.upstreams.get(upstream.0).is_some_and(|u| u.settings.durable);
+        let record = if durable && self.spool.is_some() { self.spool_append(now, lid, &frames, seq) } else { None };
+        self.put(now, lid, frames, Kind::Publish(flags), seq, wait, record);
         Ok(())
+    }
+
+    fn window_full(&mut self, upstream: UpstreamId, more: u64) -> bool {
+        let Some(u) = self.upstreams.get(upstream.0) else { return true };
+        let full = u.unsettled >= u.settings.window_messages || u.unsettled_bytes.saturating_add(more) > u.settings.window_bytes;
+        let memory: u64 = self.upstreams.iter().map(|u| u.unsettled_bytes).sum();
+        let over_memory = memory.saturating_add(more) > self.limits.memory_bytes;
+        self.counters.limit_window += u64::from(full);
+        self.counters.limit_memory += u64::from(over_memory);
+        full || over_memory
+    }
+
+    /// Refused where the client can know it: a nack to those who use confirms, connection.close 506 to the others.
+    fn refuse_publish(&mut self, sid: Option<SessionId>, ch: u16, seq: u64, why: &'static str) -> Result<(), Refusal> {
+        self.counters.refused += 1;
+        match (sid, seq) {
+            (Some(sid), 1..) => {
+                self.settle_seq(sid, ch, seq, false);
+                Ok(())
+            }
+            _ => Err(Refusal::connection(506, why, MethodId::BASIC_PUBLISH)),
+        }
+    }
+
+    /// A record of the spool on its lane.
+    pub(super) fn put_record(&mut self, now: Now, lane: LaneId, frames: Frames<'_>, kind: Kind, record: Option<u64>) {
+        self.put(now, lane, frames, kind, 0, None, record);
+    }
+
+    /// Something of ours, on a lane that has no client.
+    pub(super) fn author_on(&mut self, now: Now, lane: LaneId, a: Authored) {
+        let method = method::write_publish(&a.exchange, &a.routing_key, false);
+        let flags = PublishFlags { mandatory: false, watched: false, returned: false, authored: true };
+        let wait = a.target.map(|target| Box::new(Wait { target, otherwise: None }));
+        self.counters.authored += 1;
+        let body: [&[u8]; 1] = [&a.body];
+        self.put(now, lane, Frames::Parts { method: &method, header: &a.header, body: &body }, Kind::Publish(flags), 0, wait, None);
     }
 
     /// A method whose reply the lane waits for.
@@ -550,13 +602,14 @@ impl Hub {
         let mut frame = Vec::with_capacity(payload.len() + FRAME_OVERHEAD);
         write_frame(&mut frame, FrameKind::Method, ChannelId(ch), &payload);
         if super::methods::has_reply(id) {
-            self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: !nowait }, 0, None);
+            self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: !nowait }, 0, None, None);
         } else if let Some((lid, up)) = self.lanes.get(lane.0).and_then(|l| l.lease) {
             self.link_push(lid, up, &payload);
         }
     }
 
     /// An item enters its lane: straight into the link's out-stream where nothing is before it, else it waits in order.
+    #[expect(clippy::too_many_arguments, reason = "an item, field by field, made in one place")]
     fn put(
         &mut self,
         now: Now,
@@ -565,6 +618,7 @@ impl Hub {
         kind: Kind,
         seq: u64,
         wait: Option<Box<Wait>>,
+        record: Option<u64>,
     ) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         lane.busy_ms = now.ms;
@@ -597,6 +651,7 @@ impl Hub {
                     len: spot.len(),
                     at_ms: now.ms,
                     wait,
+                    record,
                 }
             }
             None => {
@@ -611,6 +666,7 @@ impl Hub {
                     seq,
                     len,
                     at_ms: now.ms,
+                    record,
                     wait,
                 }
             }
@@ -622,8 +678,17 @@ impl Hub {
             u.unsettled += 1;
             u.unsettled_bytes += bytes;
         }
-        if let Some(s) = session.and_then(|s| self.sessions.get_mut(s.0)) {
-            s.unsettled += 1;
+        match session {
+            Some(sid) => {
+                if let Some(s) = self.sessions.get_mut(sid.0) {
+                    s.unsettled += 1;
+                }
+            }
+            None => {
+                if let Some(u) = self.upstreams.get_mut(upstream.0) {
+                    u.orphaned += 1;
+                }
+            }
         }
         if waits {
             self.seek(now, lane_id);

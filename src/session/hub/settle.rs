@@ -126,7 +126,7 @@ impl Hub {
             Kind::Publish(flags) => Kind::Publish(flags),
             Kind::Method { id, tell } => Kind::Method { id, tell },
         };
-        let (seq, len, at_ms, wait) = (item.seq, item.len, item.at_ms, item.wait.take());
+        let (seq, len, at_ms, wait, record) = (item.seq, item.len, item.at_ms, item.wait.take(), item.record);
         let again = Item {
             store: Store::Own(bytes.into()),
             kind,
@@ -135,11 +135,13 @@ impl Hub {
             seq,
             len,
             at_ms,
+            record,
             wait,
         };
         // The copy takes over the count: the old item goes without being settled in anybody's eyes.
         item.settled = true;
         item.seq = 0;
+        item.record = None;
         let old = std::mem::replace(&mut item.store, Store::Own(Box::default()));
         lane.items.push_back(again);
         lane.not_before_ms = lane.not_before_ms.max(now.ms + 1000);
@@ -164,13 +166,13 @@ impl Hub {
     /// An item is done with: counted off, its bytes released, its client's number settled. `sweep` takes it off the lane.
     pub(super) fn settle_item(&mut self, lane_id: LaneId, index: usize, ack: bool) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        let (session, channel, upstream, lease) = (lane.session, lane.channel, lane.upstream, lane.lease);
+        let (session, channel, upstream, lease, pool) = (lane.session, lane.channel, lane.upstream, lane.lease, lane.pool);
         let Some(item) = lane.items.get_mut(index) else { return };
         if item.settled {
             return;
         }
         item.settled = true;
-        let (seq, len) = (item.seq, item.len);
+        let (seq, len, record) = (item.seq, item.len, item.record.take());
         let store = std::mem::replace(&mut item.store, Store::Own(Box::default()));
         if let (Store::Stream(spot), Some((lid, _))) = (store, lease) {
             if let Some(link) = self.links.get_mut(lid.0) {
@@ -183,6 +185,9 @@ impl Hub {
             if session.is_none() {
                 u.orphaned = u.orphaned.saturating_sub(1);
             }
+        }
+        if let Some(number) = record {
+            self.record_done(pool, number);
         }
         if let Some(sid) = session {
             if let Some(s) = self.sessions.get_mut(sid.0) {
@@ -200,6 +205,7 @@ impl Hub {
             lane.sent = lane.sent.saturating_sub(1);
         }
         lane.busy_ms = now.ms;
+        let (pool, replay) = (lane.pool, lane.replay);
         if lane.items.is_empty() {
             lane.careful = false;
             if lane.items.capacity() > 1024 {
@@ -210,6 +216,9 @@ impl Hub {
             }
         } else if lane.waiting() {
             self.seek(now, lane_id);
+        }
+        if replay || self.spills(pool) {
+            self.replay(now, pool);
         }
     }
 

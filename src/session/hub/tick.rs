@@ -17,6 +17,7 @@ impl Hub {
         self.tick_lanes(now);
         self.tick_pools(now);
         self.probe_again(now);
+        self.tick_spool(now);
         self.open_barriers(now);
         self.unpause(now);
         self.send_answers(now);
@@ -214,7 +215,7 @@ impl Hub {
                     self.retire(now, lid);
                 }
             }
-            if users == 0 && self.pools.get(id).is_some_and(|p| p.links.is_empty()) {
+            if users == 0 && !self.spills(pool) && self.pools.get(id).is_some_and(|p| p.links.is_empty()) {
                 self.forget_pool(pool);
             }
         }
