@@ -109,6 +109,7 @@ pub fn reload(thread: &Rc<Thread>, loaded: &Rc<RefCell<Loaded>>, seed: [u8; 32])
             let limits = super::settings::limits(&fresh.config);
             let upstreams = super::settings::upstreams(&fresh.config);
             let order = thread.hub.borrow_mut().reconfigure(thread.now(), limits, upstreams);
+            thread.hub.borrow_mut().watch_deliveries(judge.watches_deliveries());
             thread.set_tls(&order, tls);
             *thread.judge.borrow_mut() = judge;
             thread.carry_out();

@@ -68,13 +68,14 @@ async fn live(what: Serve) -> io::Result<()> {
     let acceptor = config.listen.tls.as_ref().map(tls::acceptor).transpose().map_err(other)?;
     let outgoing = outgoing(config).map_err(other)?;
     let clock = Clock::start();
-    let hub = Hub::new(
+    let mut hub = Hub::new(
         super::settings::limits(config),
         super::settings::upstreams(config),
         seed,
         super::settings::our_properties(&hostname()),
     );
     let judge = super::reload::first_judge(&loaded, &metrics, seed);
+    hub.watch_deliveries(judge.watches_deliveries());
     let thread = Thread::new(hub, judge, clock, Arc::clone(&metrics), outgoing);
     thread.hub.borrow_mut().start(thread.now());
     thread.carry_out();

@@ -83,6 +83,9 @@ pub(super) struct Channel {
     /// The queue last declared on it, for names left empty.
     pub(super) last_queue: Box<[u8]>,
     pub(super) answers_due: bool,
+    /// Consumers by tag, and whether they acknowledge nothing; those whose tag the broker has not named yet.
+    pub(super) no_ack: Vec<(Box<[u8]>, bool)>,
+    pub(super) no_ack_unnamed: std::collections::VecDeque<bool>,
     /// The broker has closed it on the client's own link, and gets the client's close-ok.
     pub(super) broker_closed: bool,
 }
@@ -99,6 +102,8 @@ impl Channel {
             lanes: Vec::new(),
             last_queue: Box::default(),
             answers_due: false,
+            no_ack: Vec::new(),
+            no_ack_unnamed: std::collections::VecDeque::new(),
             broker_closed: false,
         }
     }

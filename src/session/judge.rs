@@ -141,6 +141,25 @@ pub trait Judge {
     fn again(&mut self, _now: Now, _publish: &PublishView<'_>) -> Decision {
         Decision::Pass
     }
+
+    /// Whether deliveries are to be shown to `delivery` at all.
+    fn watches_deliveries(&self) -> bool {
+        false
+    }
+
+    /// A message is on its way out to a consumer; the view says who consumes. `None`: it is handed on.
+    fn delivery(&mut self, _now: Now, _delivery: &PublishView<'_>) -> Option<Held> {
+        None
+    }
+}
+
+/// A delivery that is not handed on to its consumer (P4).
+#[derive(Debug)]
+pub struct Held {
+    /// What is published because of it.
+    pub instead: Vec<Authored>,
+    /// basic.reject without requeue, to the queue's own dead-letter exchange; else basic.ack, as a worker does.
+    pub reject: bool,
 }
 
 /// Passes everything.

@@ -22,7 +22,8 @@ mod upstream;
 pub use hub::{Action, Counters, Hub, LinkLook, LoginOutcome, SessionLook, Sizes};
 pub use identity::{Credentials, Secret};
 pub use judge::{
-    Authored, Decision, Edited, Judge, PassAll, Place, PublishView, SessionFacts, Settle, Settled, Target,
+    Authored, Decision, Edited, Held, Judge, PassAll, Place, PublishView, SessionFacts, Settle, Settled,
+    Target,
 };
 pub use refusal::{Refusal, Scope, reply_name};
 pub use settings::{Limits, Retry, UpstreamSettings, Url};

@@ -166,6 +166,13 @@ pub(super) struct Returning {
     pub(super) left: Option<u64>,
 }
 
+/// A delivery on a client's own link that is not handed on before it is whole.
+#[derive(Debug)]
+pub(super) struct Delivering {
+    pub(super) content: Returning,
+    pub(super) tag: u64,
+}
+
 /// One channel of a pooled link.
 #[derive(Debug)]
 pub(super) struct UpChannel {
@@ -236,6 +243,8 @@ pub(super) struct Link {
     pub(super) swallow_open_ok: FxHashSet<u16>,
     /// Channels of a pinned link that we have closed: what still comes for them is dropped, up to close-ok.
     pub(super) swallow_close_ok: FxHashSet<u16>,
+    /// Deliveries of a pinned link that are being looked at, by channel.
+    pub(super) delivering: FxHashMap<u16, Delivering>,
 }
 
 impl Link {
@@ -270,6 +279,7 @@ impl Link {
             dirty: false,
             swallow_open_ok: FxHashSet::default(),
             swallow_close_ok: FxHashSet::default(),
+            delivering: FxHashMap::default(),
         }
     }
 

@@ -23,7 +23,7 @@ pub use snapshot::Snapshot;
 use crate::celery::{self, NotTask, Reading, Task, Unreadable};
 use crate::metrics::{self, Metrics, Mode, NonTask, TaskVerdict};
 use crate::policy::{By, Context, Destination, Fate, Memo, Message, Policy, Verdict};
-use crate::session::{Decision, Judge, Now, PublishView, UpstreamId};
+use crate::session::{Decision, Held, Judge, Now, PublishView, UpstreamId};
 use authored::Node;
 use complaint::Complaints;
 use tally::{Kind, Tally};
@@ -93,12 +93,6 @@ impl PolicyJudge {
         &self.snapshot
     }
 
-    /// Whether deliveries to workers must be shown to [`PolicyJudge::expired_on_delivery`].
-    #[must_use]
-    pub fn watches_deliveries(&self) -> bool {
-        self.snapshot.watches_deliveries
-    }
-
     /// Whether a task on its way out to a worker has expired, where a rule asks for that (P4); `None`: hand it on. The view says who
     /// consumes, and the exchange and key that the delivery names.
     pub fn expired_on_delivery(&mut self, now: Now, delivery: &PublishView<'_>) -> Option<Withheld> {
@@ -128,6 +122,15 @@ impl Judge for PolicyJudge {
         };
         let case = Case::new(&self.snapshot, now, publish, task);
         self.desk.judge(&case)
+    }
+
+    fn watches_deliveries(&self) -> bool {
+        self.snapshot.watches_deliveries
+    }
+
+    fn delivery(&mut self, now: Now, delivery: &PublishView<'_>) -> Option<Held> {
+        let withheld = self.expired_on_delivery(now, delivery)?;
+        Some(Held { instead: withheld.instead, reject: withheld.handed == settle::Handed::Reject })
     }
 
     fn again(&mut self, now: Now, publish: &PublishView<'_>) -> Decision {

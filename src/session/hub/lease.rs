@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-
 use super::{Action, Hub};
 use crate::session::lane::{Kind, Store, UNSENT};
 use crate::session::upstream::{ChannelUse, Link, LinkState, LinkUse, Pool, TargetState, UpChannel};
@@ -26,7 +25,8 @@ impl Hub {
         if let Some(&pool) = self.pool_of.get(&key) {
             return pool;
         }
-        let pool = PoolId(self.pools.insert(Pool::new(upstream, Rc::clone(vhost), credentials.clone(), now.ms)));
+        let pool =
+            PoolId(self.pools.insert(Pool::new(upstream, Rc::clone(vhost), credentials.clone(), now.ms)));
         self.pool_of.insert(key, pool);
         self.claim(pool);
         pool

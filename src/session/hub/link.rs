@@ -19,7 +19,6 @@ pub(super) type Words = (u16, String, MethodId);
 impl Hub {
     /// Bytes from an upstream; how many of them are done with.
     pub fn link_bytes(&mut self, now: Now, lid: LinkId, buf: &[u8], judge: &mut dyn Judge) -> usize {
-        let _ = &judge;
         let mut at = 0;
         if let Some(link) = self.links.get_mut(lid.0) {
             link.rx_ms = now.ms;
@@ -46,7 +45,7 @@ impl Hub {
                 }
             };
             at += frame.wire_len();
-            self.link_frame(now, lid, frame, rest);
+            self.link_frame(now, lid, frame, rest, judge);
         }
         self.send_answers(now);
         self.open_barriers(now);
@@ -54,7 +53,7 @@ impl Hub {
         at
     }
 
-    fn link_frame(&mut self, now: Now, lid: LinkId, frame: Frame<'_>, rest: &[u8]) {
+    fn link_frame(&mut self, now: Now, lid: LinkId, frame: Frame<'_>, rest: &[u8], judge: &mut dyn Judge) {
         if frame.kind == FrameKind::Heartbeat {
             return;
         }
@@ -73,7 +72,7 @@ impl Hub {
             return;
         }
         match used {
-            LinkUse::Pinned(sid) => self.pinned_frame(now, lid, sid, frame, rest),
+            LinkUse::Pinned(sid) => self.pinned_frame(now, lid, sid, frame, rest, judge),
             LinkUse::Pooled(_) => self.pooled_frame(now, lid, frame),
             LinkUse::Probe | LinkUse::Verify(_) | LinkUse::Dead => {}
         }

@@ -269,6 +269,9 @@ impl Hub {
                 return Ok(Step::Hold);
             }
         }
+        if let (MethodId::BASIC_CONSUME, Ok((_, args))) = (id, method::split(payload)) {
+            self.note_consume(sid, ch, args);
+        }
         self.before_own(sid, ch, id, payload, lid);
         self.link_push(lid, ch, payload);
         Ok(Step::Took(frame.wire_len()))

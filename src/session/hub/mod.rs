@@ -2,6 +2,7 @@
 
 mod audit;
 mod connection;
+mod deliver;
 mod lease;
 mod link;
 mod login;
@@ -118,6 +119,7 @@ pub struct Counters {
     pub confirm_wait_ms: u64,
     pub reads_paused_ms: u64,
     pub spooled: u64,
+    pub deliveries_held: u64,
     pub spool_given_back: u64,
     pub spool_aged: u64,
     pub replayed: u64,
@@ -143,6 +145,7 @@ pub struct Hub {
     /// Queues of an earlier life whose owner has not come yet.
     spool_strangers: Vec<crate::session::spool::SpoolFound>,
     spool_dirty: bool,
+    watch_deliveries: bool,
     serial: u64,
     spares: Spares,
     actions: VecDeque<Action>,
@@ -198,6 +201,7 @@ impl Hub {
             spool: None,
             spool_strangers: Vec::new(),
             spool_dirty: false,
+            watch_deliveries: false,
             serial: 0,
             spares: Spares::default(),
             actions: VecDeque::new(),

@@ -6,6 +6,7 @@ use super::link::Words;
 use super::settle::relay_frames;
 use super::{Action, Hub};
 use crate::session::client::{ChannelState, Gate, Pin, State};
+use crate::session::judge::Judge;
 use crate::session::upstream::{LinkState, LinkUse};
 use crate::session::{LinkId, Now, SessionId};
 use crate::wire::frame::{Frame, FrameKind};
@@ -113,8 +114,12 @@ impl Hub {
         sid: SessionId,
         frame: Frame<'_>,
         rest: &[u8],
+        judge: &mut dyn Judge,
     ) {
         let ch = frame.channel.0;
+        if self.delivery_frame(now, lid, sid, frame, judge) {
+            return;
+        }
         if frame.kind == FrameKind::Method {
             let Ok((id, args)) = method::split(frame.payload) else {
                 self.link_failed(now, lid, "a method frame of the upstream ends early");
@@ -195,6 +200,10 @@ impl Hub {
                 if let Some(s) = self.sessions.get_mut(sid.0) {
                     s.remove_channel(ch);
                 }
+                true
+            }
+            MethodId::BASIC_CONSUME_OK => {
+                self.note_consume_ok(sid, ch, args);
                 true
             }
             _ => {

@@ -6,7 +6,7 @@ use super::{Hub, Step};
 use crate::session::client::{Assembly, Pin, State};
 use crate::session::judge::{Authored, Decision, Edited, Judge, PublishView, SessionFacts, Settle, Settled};
 use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
-use crate::session::upstream::TargetState;
+use crate::session::upstream::{LinkState, TargetState};
 use crate::session::{LaneId, Now, OutStream, Refusal, SessionId, Spares, Spot, Target, UpstreamId};
 use crate::wire::frame::{ChannelId, FRAME_OVERHEAD, Frame, FrameKind, parse_frame, write_body, write_frame};
 use crate::wire::method::{self, MethodId, Publish};
@@ -430,7 +430,14 @@ impl Hub {
     }
 
     /// Publishes ours; the last one carries the client's number.
-    fn author_all(&mut self, now: Now, sid: SessionId, ch: u16, seq: u64, authored: Vec<Authored>) {
+    pub(super) fn author_all(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        seq: u64,
+        authored: Vec<Authored>,
+    ) {
         let count = authored.len();
         let mut told = false;
         for (i, a) in authored.into_iter().enumerate() {
@@ -544,7 +551,12 @@ impl Hub {
                 return Ok(());
             }
             if full || spilling {
-                return self.refuse_publish(sid, ch, seq, "the upstream takes no more, and neither does the spool");
+                return self.refuse_publish(
+                    sid,
+                    ch,
+                    seq,
+                    "the upstream takes no more, and neither does the spool",
+                );
             }
         }
         if full {
@@ -552,14 +564,16 @@ impl Hub {
         }
         self.counters.accepted += 1;
         let durable = !flags.authored && self.upstreams.get(upstream.0).is_some_and(|u| u.settings.durable);
-        let record = if durable && self.spool.is_some() { self.spool_append(now, lid, &frames, seq) } else { None };
+        let record =
+            if durable && self.spool.is_some() { self.spool_append(now, lid, &frames, seq) } else { None };
         self.put(now, lid, frames, Kind::Publish(flags), seq, wait, record);
         Ok(())
     }
 
     fn window_full(&mut self, upstream: UpstreamId, more: u64) -> bool {
         let Some(u) = self.upstreams.get(upstream.0) else { return true };
-        let full = u.unsettled >= u.settings.window_messages || u.unsettled_bytes.saturating_add(more) > u.settings.window_bytes;
+        let full = u.unsettled >= u.settings.window_messages
+            || u.unsettled_bytes.saturating_add(more) > u.settings.window_bytes;
         let memory: u64 = self.upstreams.iter().map(|u| u.unsettled_bytes).sum();
         let over_memory = memory.saturating_add(more) > self.limits.memory_bytes;
         self.counters.limit_window += u64::from(full);
@@ -568,7 +582,13 @@ impl Hub {
     }
 
     /// Refused where the client can know it: a nack to those who use confirms, connection.close 506 to the others.
-    fn refuse_publish(&mut self, sid: Option<SessionId>, ch: u16, seq: u64, why: &'static str) -> Result<(), Refusal> {
+    fn refuse_publish(
+        &mut self,
+        sid: Option<SessionId>,
+        ch: u16,
+        seq: u64,
+        why: &'static str,
+    ) -> Result<(), Refusal> {
         self.counters.refused += 1;
         match (sid, seq) {
             (Some(sid), 1..) => {
@@ -580,7 +600,14 @@ impl Hub {
     }
 
     /// A record of the spool on its lane.
-    pub(super) fn put_record(&mut self, now: Now, lane: LaneId, frames: Frames<'_>, kind: Kind, record: Option<u64>) {
+    pub(super) fn put_record(
+        &mut self,
+        now: Now,
+        lane: LaneId,
+        frames: Frames<'_>,
+        kind: Kind,
+        record: Option<u64>,
+    ) {
         self.put(now, lane, frames, kind, 0, None, record);
     }
 
@@ -591,7 +618,15 @@ impl Hub {
         let wait = a.target.map(|target| Box::new(Wait { target, otherwise: None }));
         self.counters.authored += 1;
         let body: [&[u8]; 1] = [&a.body];
-        self.put(now, lane, Frames::Parts { method: &method, header: &a.header, body: &body }, Kind::Publish(flags), 0, wait, None);
+        self.put(
+            now,
+            lane,
+            Frames::Parts { method: &method, header: &a.header, body: &body },
+            Kind::Publish(flags),
+            0,
+            wait,
+            None,
+        );
     }
 
     /// A method whose reply the lane waits for.
@@ -602,10 +637,32 @@ impl Hub {
         let mut frame = Vec::with_capacity(payload.len() + FRAME_OVERHEAD);
         write_frame(&mut frame, FrameKind::Method, ChannelId(ch), &payload);
         if super::methods::has_reply(id) {
+            let remembered = self.remembered_declare(lane, &payload);
+            if let Some(reply) = remembered {
+                // The upstream cannot be asked: what worked before works again, and is declared when it is back (SPEC D4).
+                self.counters.declares_remembered += 1;
+                if !nowait {
+                    self.send_answers(now);
+                    self.note_reply(sid, ch, method_of(&reply), &reply);
+                    self.client_push(sid, ch, &reply);
+                }
+                self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: false }, 0, None, None);
+                return;
+            }
             self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: !nowait }, 0, None, None);
         } else if let Some((lid, up)) = self.lanes.get(lane.0).and_then(|l| l.lease) {
             self.link_push(lid, up, &payload);
         }
+    }
+
+    /// The answer that this very declaration got before, where its upstream cannot answer now.
+    fn remembered_declare(&self, lane: LaneId, payload: &[u8]) -> Option<Box<[u8]>> {
+        let pool = self.pools.get(self.lanes.get(lane.0)?.pool.0)?;
+        let answers = pool
+            .links
+            .iter()
+            .any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked));
+        if answers { None } else { pool.declared.get(payload).cloned() }
     }
 
     /// An item enters its lane: straight into the link's out-stream where nothing is before it, else it waits in order.
@@ -703,6 +760,10 @@ impl Hub {
         renumber(&mut out, frames, ch, frame_max);
         self.link_push_raw(lid, &out);
     }
+}
+
+fn method_of(payload: &[u8]) -> MethodId {
+    method::split(payload).map_or(MethodId::NONE, |(id, _)| id)
 }
 
 /// The header's payload, the number of body pieces and the octets of the whole message, when all of it is in the buffer, in order,

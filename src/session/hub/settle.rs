@@ -7,6 +7,9 @@ use crate::session::{LaneId, LinkId, Now, SessionId};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method::{MethodId, MethodWriter};
 
+/// Declarations remembered for one pool.
+const DECLARES_REMEMBERED_MAX: usize = 10_000;
+
 impl Hub {
     /// basic.ack or basic.nack from an upstream.
     pub(super) fn confirmed(&mut self, now: Now, lid: LinkId, up: u16, tag: u64, multiple: bool, ack: bool) {
@@ -166,7 +169,8 @@ impl Hub {
     /// An item is done with: counted off, its bytes released, its client's number settled. `sweep` takes it off the lane.
     pub(super) fn settle_item(&mut self, lane_id: LaneId, index: usize, ack: bool) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        let (session, channel, upstream, lease, pool) = (lane.session, lane.channel, lane.upstream, lane.lease, lane.pool);
+        let (session, channel, upstream, lease, pool) =
+            (lane.session, lane.channel, lane.upstream, lane.lease, lane.pool);
         let Some(item) = lane.items.get_mut(index) else { return };
         if item.settled {
             return;
@@ -233,7 +237,8 @@ impl Hub {
             .position(|i| !i.settled && matches!(i.kind, Kind::Method { .. }));
         let Some(index) = asked else { return };
         let tell = matches!(lane.items.get(index).map(|i| &i.kind), Some(Kind::Method { tell: true, .. }));
-        let (session, channel) = (lane.session, lane.channel);
+        let (session, channel, pool) = (lane.session, lane.channel, lane.pool);
+        self.remember_declare(pool, lane_id, index, payload);
         if let Some(sid) = session {
             self.note_reply(sid, channel, id, payload);
             if tell {
@@ -243,6 +248,38 @@ impl Hub {
         }
         self.settle_item(lane_id, index, true);
         self.sweep(now, lane_id);
+    }
+
+    /// A declaration that worked is remembered, so that an outage need not keep a producer from starting (SPEC D4).
+    fn remember_declare(
+        &mut self,
+        pool: crate::session::PoolId,
+        lane_id: LaneId,
+        index: usize,
+        reply: &[u8],
+    ) {
+        let declares = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)).is_some_and(|i| {
+            matches!(
+                i.kind,
+                Kind::Method {
+                    id: MethodId::EXCHANGE_DECLARE
+                        | MethodId::QUEUE_DECLARE
+                        | MethodId::QUEUE_BIND
+                        | MethodId::EXCHANGE_BIND,
+                    ..
+                }
+            )
+        });
+        if !declares {
+            return;
+        }
+        let Some(bytes) = self.item_bytes(lane_id, index) else { return };
+        let Ok(Some(frame)) = crate::wire::frame::parse_frame(&bytes, 0) else { return };
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            if p.declared.len() < DECLARES_REMEMBERED_MAX || p.declared.contains_key(frame.payload) {
+                p.declared.insert(frame.payload.into(), reply.into());
+            }
+        }
     }
 
     /// What a reply teaches us about the client's channel.

@@ -75,7 +75,9 @@ impl Hub {
 
     /// A queue of an earlier life: replayed with the configured login, or when somebody logs in as its owner did.
     pub fn spool_found(&mut self, now: Now, found: SpoolFound) {
-        let Some(upstream) = self.upstreams.iter().position(|u| u.settings.name == found.key.upstream).map(UpstreamId) else {
+        let Some(upstream) =
+            self.upstreams.iter().position(|u| u.settings.name == found.key.upstream).map(UpstreamId)
+        else {
             self.spool_strangers.push(found);
             return;
         };
@@ -99,7 +101,9 @@ impl Hub {
     /// A pool has come to be: whether an earlier life left something for it.
     pub(super) fn claim(&mut self, pool: PoolId) {
         let Some(p) = self.pools.get(pool.0) else { return };
-        let Some(name) = self.upstreams.get(p.upstream.0).map(|u| Rc::clone(&u.settings.name)) else { return };
+        let Some(name) = self.upstreams.get(p.upstream.0).map(|u| Rc::clone(&u.settings.name)) else {
+            return;
+        };
         let identity = self.remembered.hash(&p.credentials, Some(&p.vhost)).bytes();
         let mine = self
             .spool_strangers
@@ -133,12 +137,46 @@ impl Hub {
     }
 
     /// Whether there is a spool that would take a publish.
-    pub(super) fn spool_takes(&self) -> bool {
+    #[must_use]
+    pub fn spool_takes(&self) -> bool {
         self.spool.as_ref().is_some_and(|s| s.takes())
     }
 
+    /// The drain's time is up: what is in memory and not confirmed goes to disk, in order (SPEC D7). How many could not.
+    pub fn spool_the_rest(&mut self, now: Now) -> u64 {
+        let mut left = 0;
+        let lanes: Vec<usize> = self.lanes.iter().map(|(i, _)| i).collect();
+        for id in lanes {
+            let lane_id = LaneId(id);
+            let count = self.lanes.get(id).map_or(0, |l| l.items.len());
+            for index in 0..count {
+                let wanted =
+                    self.lanes.get(id).and_then(|l| l.items.get(index)).is_some_and(|i| {
+                        !i.settled && i.record.is_none() && matches!(i.kind, Kind::Publish(_))
+                    });
+                let Some(bytes) = self.item_bytes(lane_id, index).filter(|_| wanted) else { continue };
+                match self.spool_append(now, lane_id, &super::publish::Frames::Raw(&bytes), 0) {
+                    Some(number) => {
+                        if let Some(item) = self.lanes.get_mut(id).and_then(|l| l.items.get_mut(index)) {
+                            item.record = Some(number);
+                        }
+                    }
+                    None => left += 1,
+                }
+            }
+        }
+        self.flush_spool();
+        left
+    }
+
     /// Appends a publish to its pool's queue; its number. The client's own number is settled when the disk has it.
-    pub(super) fn spool_append(&mut self, now: Now, lane_id: LaneId, frames: &super::publish::Frames<'_>, seq: u64) -> Option<u64> {
+    pub(super) fn spool_append(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        frames: &super::publish::Frames<'_>,
+        seq: u64,
+    ) -> Option<u64> {
         let lane = self.lanes.get(lane_id.0)?;
         let (pool, session, channel) = (lane.pool, lane.session, lane.channel);
         let queue = self.spool_queue(pool)?;
@@ -157,7 +195,13 @@ impl Hub {
     }
 
     /// A publish that goes to disk only, from now on with all of its pool's.
-    pub(super) fn spill(&mut self, now: Now, lane_id: LaneId, frames: &super::publish::Frames<'_>, seq: u64) -> bool {
+    pub(super) fn spill(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        frames: &super::publish::Frames<'_>,
+        seq: u64,
+    ) -> bool {
         if self.spool_append(now, lane_id, frames, seq).is_none() {
             return false;
         }
@@ -174,7 +218,8 @@ impl Hub {
         if !std::mem::take(&mut self.spool_dirty) {
             return;
         }
-        let ids: Vec<usize> = self.pools.iter().filter(|(_, p)| p.spool.done.is_some()).map(|(i, _)| i).collect();
+        let ids: Vec<usize> =
+            self.pools.iter().filter(|(_, p)| p.spool.done.is_some()).map(|(i, _)| i).collect();
         for id in ids {
             self.remove_run(PoolId(id));
         }
@@ -231,13 +276,23 @@ impl Hub {
     }
 
     /// Records that were asked for. `end`: nothing was behind them.
-    pub fn spool_records(&mut self, now: Now, queue: SpoolQueue, records: Vec<SpoolRecord>, end: bool, judge: &mut dyn Judge) {
+    pub fn spool_records(
+        &mut self,
+        now: Now,
+        queue: SpoolQueue,
+        records: Vec<SpoolRecord>,
+        end: bool,
+        judge: &mut dyn Judge,
+    ) {
         let Some(pool) = self.pool_of_queue(queue) else { return };
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.spool.reading = false;
             p.spool.read_all = end;
             p.spool.read = records.last().map(|r| r.number).or(p.spool.read);
-            if end && records.is_empty() && p.spool.replay.is_none_or(|l| self.lanes.get(l.0).is_none_or(|l| l.items.is_empty())) {
+            if end
+                && records.is_empty()
+                && p.spool.replay.is_none_or(|l| self.lanes.get(l.0).is_none_or(|l| l.items.is_empty()))
+            {
                 // What the count says is there is not: set aside by the store, which has said so.
                 p.spool.waiting = 0;
             }
@@ -256,7 +311,14 @@ impl Hub {
     }
 
     /// One record goes on its way, unless time has run out for it (P4).
-    fn replay_record(&mut self, now: Now, pool: PoolId, record: &SpoolRecord, on_disk: bool, judge: &mut dyn Judge) {
+    fn replay_record(
+        &mut self,
+        now: Now,
+        pool: PoolId,
+        record: &SpoolRecord,
+        on_disk: bool,
+        judge: &mut dyn Judge,
+    ) {
         let number = on_disk.then_some(record.number);
         let done = |hub: &mut Self| {
             if let Some(n) = number {
@@ -270,7 +332,9 @@ impl Hub {
         }
         let Some(lane_id) = self.replay_lane(now, pool) else { return };
         let body: [&[u8]; 1] = [&record.body];
-        let (Ok((_, args)), Ok(header)) = (method::split(&record.method), ContentHeader::parse(&record.header)) else {
+        let (Ok((_, args)), Ok(header)) =
+            (method::split(&record.method), ContentHeader::parse(&record.header))
+        else {
             self.counters.refused += 1;
             done(self);
             return;
@@ -307,7 +371,8 @@ impl Hub {
             return;
         }
         let flags = PublishFlags { mandatory: false, watched: false, returned: false, authored: false };
-        let frames = super::publish::Frames::Parts { method: &record.method, header: &record.header, body: &body };
+        let frames =
+            super::publish::Frames::Parts { method: &record.method, header: &record.header, body: &body };
         self.counters.replayed += 1;
         self.put_record(now, lane_id, frames, Kind::Publish(flags), number);
     }
@@ -350,7 +415,9 @@ impl Hub {
 
     fn remove_run(&mut self, pool: PoolId) {
         let Some(p) = self.pools.get_mut(pool.0) else { return };
-        if let (Some((from, to)), Some(queue), Some(spool)) = (p.spool.done.take(), p.spool.queue, &mut self.spool) {
+        if let (Some((from, to)), Some(queue), Some(spool)) =
+            (p.spool.done.take(), p.spool.queue, &mut self.spool)
+        {
             spool.remove(queue, from, to);
         }
     }
@@ -371,12 +438,16 @@ impl Hub {
         if replaying >= REPLAY_WINDOW {
             return;
         }
-        let up = p.links.iter().any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked));
+        let up = p
+            .links
+            .iter()
+            .any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked));
         if !up {
             self.serve(now, pool);
             return;
         }
-        let in_memory = self.lanes.iter().any(|(_, l)| l.pool == pool && !l.replay && l.items.iter().any(|i| !i.settled));
+        let in_memory =
+            self.lanes.iter().any(|(_, l)| l.pool == pool && !l.replay && l.items.iter().any(|i| !i.settled));
         if in_memory {
             return;
         }
@@ -391,7 +462,8 @@ impl Hub {
                 spool.flush();
             }
         } else if replaying == 0 {
-            let held = self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.spool.held)).unwrap_or_default();
+            let held =
+                self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.spool.held)).unwrap_or_default();
             for record in held {
                 self.replay_record(now, pool, &record, false, &mut crate::session::PassAll);
             }
@@ -411,7 +483,13 @@ impl Hub {
     }
 
     /// A pool made for records of an earlier life, beside those that clients log in to.
-    fn add_pool(&mut self, now: Now, upstream: UpstreamId, vhost: &Rc<[u8]>, credentials: &Credentials) -> PoolId {
+    fn add_pool(
+        &mut self,
+        now: Now,
+        upstream: UpstreamId,
+        vhost: &Rc<[u8]>,
+        credentials: &Credentials,
+    ) -> PoolId {
         PoolId(self.pools.insert(Pool::new(upstream, Rc::clone(vhost), credentials.clone(), now.ms)))
     }
 
