@@ -133,6 +133,7 @@ pub(super) struct Session {
     pub(super) properties: Rc<[u8]>,
     pub(super) takes_blocked: bool,
     pub(super) told_blocked: bool,
+    pub(super) takes_auth_close: bool,
     pub(super) pin: Pin,
     pub(super) gate: Gate,
     /// The barrier of the frame at the front has been passed.
@@ -171,6 +172,7 @@ impl Session {
             properties: Rc::from(&[][..]),
             takes_blocked: false,
             told_blocked: false,
+            takes_auth_close: false,
             pin: Pin::None,
             gate: Gate::Open,
             passed: false,

@@ -30,6 +30,8 @@ pub(super) struct PublishFlags {
     pub(super) watched: bool,
     /// A return has come for it.
     pub(super) returned: bool,
+    /// To an exchange that is not known to be there: the broker may close the channel for it.
+    pub(super) risky: bool,
     /// Written by us, not by the client.
     pub(super) authored: bool,
 }
@@ -49,6 +51,8 @@ pub(super) struct Item {
     pub(super) store: Store,
     pub(super) kind: Kind,
     pub(super) settled: bool,
+    /// How often its link was ended by the broker while it was the first unconfirmed of its lane.
+    pub(super) strikes: u8,
     /// Delivery tag on the current lease, `UNSENT` while it waits.
     pub(super) tag: u64,
     /// The client's number, 0 where it does not use confirms.

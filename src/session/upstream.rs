@@ -111,6 +111,8 @@ pub(super) struct Pool {
     pub(super) target_waiters: FxHashSet<LaneId>,
     pub(super) idle_since_ms: u64,
     pub(super) spool: super::hub::PoolSpool,
+    /// Exchanges that have taken a publish: one to them will not close a channel.
+    pub(super) known_exchanges: FxHashSet<Box<[u8]>>,
     /// Declarations that worked: the method's payload and its answer (SPEC D4).
     pub(super) declared: FxHashMap<Box<[u8]>, Box<[u8]>>,
 }
@@ -131,6 +133,7 @@ impl Pool {
             target_waiters: FxHashSet::default(),
             idle_since_ms: now_ms,
             spool: super::hub::PoolSpool::default(),
+            known_exchanges: FxHashSet::default(),
             declared: FxHashMap::default(),
         }
     }

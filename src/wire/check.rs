@@ -115,8 +115,23 @@ pub fn check_table(bytes: &[u8], limits: &TableLimits) -> Result<usize, TableErr
                     inner
                 }
             }
-            fixed => after.get(usize::from(fixed)..).ok_or(TableError::Short)?,
+            fixed => {
+                let (value, after) = after.split_at_checked(usize::from(fixed)).ok_or(TableError::Short)?;
+                if matches!(tag, b'd' | b'f') && !is_finite(value) {
+                    return Err(TableError::NotFinite);
+                }
+                after
+            }
         };
+    }
+}
+
+/// Whether a float on the wire is a number: RabbitMQ cannot decode NaN and the infinities, and closes the whole connection (541).
+fn is_finite(value: &[u8]) -> bool {
+    match value {
+        [a, b, ..] if value.len() == 8 => u16::from_be_bytes([*a, *b]) & 0x7ff0 != 0x7ff0,
+        [a, b, ..] => u16::from_be_bytes([*a, *b]) & 0x7f80 != 0x7f80,
+        _ => true,
     }
 }
 
@@ -146,6 +161,21 @@ mod tests {
         let deepest = TableLimits { depth: usize::MAX, entries: 8192 };
         assert_eq!(check_table(&nested(64), &deepest), Ok(64));
         assert_eq!(check_table(&nested(65), &deepest), Err(TableError::TooDeep));
+    }
+
+    #[test]
+    fn a_float_that_is_no_number_is_refused_as_the_broker_would_by_ending_the_connection() {
+        for (value, fine) in [
+            (Value::F64(1.5), true),
+            (Value::F64(f64::NAN), false),
+            (Value::F64(f64::INFINITY), false),
+            (Value::F32(f32::NEG_INFINITY), false),
+            (Value::F32(f32::MAX), true),
+        ] {
+            let mut bytes = Vec::new();
+            write_entry(&mut bytes, b"k", &value);
+            assert_eq!(check_table(&bytes, &TableLimits::default()).is_ok(), fine, "{value:?}");
+        }
     }
 
     #[test]

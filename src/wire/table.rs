@@ -21,6 +21,8 @@ pub enum TableError {
     TooDeep,
     /// More than [`TableLimits::entries`].
     TooManyEntries,
+    /// A float that is no number.
+    NotFinite,
 }
 
 impl std::fmt::Display for TableError {
@@ -30,6 +32,7 @@ impl std::fmt::Display for TableError {
             Self::UnknownTag(tag) => write!(f, "unknown field table type tag {tag:#04x}"),
             Self::TooDeep => f.write_str("field table is nested too deep"),
             Self::TooManyEntries => f.write_str("field table has too many entries"),
+            Self::NotFinite => f.write_str("a float that is not a finite number"),
         }
     }
 }

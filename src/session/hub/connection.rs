@@ -149,7 +149,7 @@ impl Hub {
         frame: Frame<'_>,
     ) -> Result<Step, Refusal> {
         let took = Ok(Step::Took(frame.wire_len()));
-        let spec = method::check(frame.payload, &self.limits.table).map_err(|e| {
+        method::check(frame.payload, &self.limits.table).map_err(|e| {
             self.counters.limit_table += u64::from(matches!(e, method::MethodError::Table(..)));
             syntax(e)
         })?;
@@ -178,7 +178,6 @@ impl Hub {
                 took
             }
             (State::Running, MethodId::CONNECTION_UPDATE_SECRET) => self.update_secret(now, sid, frame),
-            _ if !spec.from_client => Err(Refusal::connection(503, "unimplemented method", id)),
             (State::Running, _) => {
                 Err(Refusal::connection(504, "unexpected method in connection state running", id))
             }
@@ -211,6 +210,9 @@ impl Hub {
             }
             return Ok(Step::Took(frame.wire_len()));
         }
+        if self.may_still_be_told(sid, None) && !self.barrier(now, sid, false) {
+            return Ok(Step::Hold);
+        }
         self.send_answers(now);
         self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
         self.orphan_lanes(now, sid);
@@ -230,6 +232,7 @@ impl Hub {
             _ => false,
         };
         s.takes_blocked = capability(b"connection.blocked");
+        s.takes_auth_close = capability(b"authentication_failure_close");
         s.properties = start_ok.client_properties.into();
         if let Some(why) = s.doomed.clone() {
             self.counters.logins_unreachable += 1;
@@ -409,6 +412,17 @@ impl Hub {
         let _ = user;
         let (code, text, cause) = close.unwrap_or_else(|| (403, refused_text(&mechanism), MethodId::NONE));
         self.counters.connection_errors += 1;
+        // RabbitMQ hangs up on clients that have not said they know what a close means at this point.
+        if code == 403
+            && self
+                .sessions
+                .get(sid.0)
+                .is_some_and(|s| !s.takes_auth_close && s.pool.is_none() && s.state == State::Verifying)
+        {
+            self.drop_verify(sid);
+            self.finish(sid);
+            return;
+        }
         self.close_client(now, sid, code, &text, cause);
     }
 

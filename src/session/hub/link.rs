@@ -13,6 +13,9 @@ use crate::wire::num::u64_of;
 /// How long a lane waits that made its broker close a channel, nobody knows by what: it is not to become a hot loop.
 const CAREFUL_MS: u64 = 200;
 
+/// Links that a publish may take down before it is given up.
+const STRIKES_MAX: u8 = 4;
+
 /// A broker's words when it closes.
 pub(super) type Words = (u16, String, MethodId);
 
@@ -370,9 +373,45 @@ impl Hub {
                 }
             }
             LinkUse::Pinned(sid) => self.pin_lost(now, sid, lid, why, words),
-            LinkUse::Pooled(pool) => self.pooled_link_lost(now, lid, pool, was_up, refused),
+            LinkUse::Pooled(pool) => {
+                if words.as_ref().is_some_and(|w| was_up && w.0 >= 500) {
+                    self.strike(lid);
+                }
+                self.pooled_link_lost(now, lid, pool, was_up, refused);
+            }
             LinkUse::Dead => {}
         }
+    }
+
+    /// The broker has ended a shared link for somebody's fault. We let nothing through that we know to do that; should something do it
+    /// all the same, it is one of the first unconfirmed: their lanes go one by one, and what is there each time is given up.
+    fn strike(&mut self, lid: LinkId) {
+        let lanes: Vec<LaneId> = self.lanes_of(lid);
+        for lane_id in lanes {
+            let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
+            lane.careful = true;
+            let sent = lane.sent;
+            let first = lane
+                .items
+                .iter_mut()
+                .take(sent)
+                .position(|i| !i.settled && matches!(i.kind, Kind::Publish(_)));
+            let Some(index) = first else { continue };
+            let Some(item) = lane.items.get_mut(index) else { continue };
+            item.strikes += 1;
+            if item.strikes >= STRIKES_MAX {
+                self.counters.poisoned += 1;
+                self.counters.refused += 1;
+                self.settle_item(lane_id, index, false);
+            }
+        }
+    }
+
+    fn lanes_of(&self, lid: LinkId) -> Vec<LaneId> {
+        let lane = |c: &crate::session::upstream::UpChannel| {
+            if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None }
+        };
+        self.links.get(lid.0).map(|l| l.channels.iter().filter_map(lane).collect()).unwrap_or_default()
     }
 
     /// Whether a link that was logging in was refused, as opposed to lost. A broker that can says 403; one that cannot, or was not
@@ -434,17 +473,7 @@ impl Hub {
                 self.remembered.forget(p.upstream, hash);
             }
         }
-        let lanes: Vec<LaneId> = self
-            .links
-            .get(lid.0)
-            .map(|l| {
-                l.channels
-                    .iter()
-                    .filter_map(|c| if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None })
-                    .collect()
-            })
-            .unwrap_or_default();
-        for lane in lanes {
+        for lane in self.lanes_of(lid) {
             self.homeless(now, lane);
         }
         self.wake_target_waiters(now, pool);

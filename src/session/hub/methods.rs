@@ -5,6 +5,7 @@ use super::{Hub, Step};
 use crate::session::client::{ChannelState, Gate, Pin, State};
 use crate::session::confirm::ConfirmWindow;
 use crate::session::judge::Judge;
+use crate::session::lane::Kind;
 use crate::session::{LinkId, Now, Refusal, SessionId};
 use crate::wire::frame::{Frame, FrameKind};
 use crate::wire::method::{self, Field, MethodId, MethodWriter};
@@ -183,7 +184,17 @@ impl Hub {
         }
         let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(took) };
         let pin = s.pin;
-        let Some(c) = s.channel(ch) else { return Ok(took) };
+        // What we answer ourselves does not overtake what the broker has yet to answer.
+        let answered_here =
+            matches!(id, MethodId::CHANNEL_FLOW | MethodId::CONFIRM_SELECT | MethodId::TX_SELECT);
+        if answered_here
+            && !matches!(pin, Pin::Up(_))
+            && self.awaits_reply(sid, ch)
+            && !self.barrier(now, sid, false)
+        {
+            return Ok(Step::Hold);
+        }
+        let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return Ok(took) };
         match id {
             MethodId::CHANNEL_OPEN => Err(Refusal::connection(504, "second 'channel.open' seen", id)),
             MethodId::CHANNEL_CLOSE => self.client_closes_channel(now, sid, frame),
@@ -238,6 +249,10 @@ impl Hub {
                 }
             }
             _ => {
+                if self.may_still_be_told(sid, Some(ch)) && !self.barrier(now, sid, false) {
+                    return Ok(Step::Hold);
+                }
+                self.forget_pass(sid);
                 self.send_answers(now);
                 self.orphan_channel(now, sid, ch);
                 self.forget_channel(sid, ch);
@@ -259,6 +274,9 @@ impl Hub {
         let payload = self.fill_in_queue(sid, ch, id, frame.payload)?;
         let payload = payload.as_deref().unwrap_or(frame.payload);
         let pinned = matches!(self.sessions.get(sid.0).map(|s| s.pin), Some(Pin::Up(_)));
+        if let (false, MethodId::BASIC_ACK | MethodId::BASIC_NACK | MethodId::BASIC_REJECT) = (pinned, id) {
+            return unknown_delivery(id, payload).map(|()| Step::Took(frame.wire_len()));
+        }
         if !pinned && !needs_own_link(id, payload) {
             self.relay(now, sid, ch, id, payload);
             return Ok(Step::Took(frame.wire_len()));
@@ -306,17 +324,15 @@ impl Hub {
         id: MethodId,
         payload: &[u8],
     ) -> Result<Option<Vec<u8>>, Refusal> {
-        let passive_declare = id == MethodId::QUEUE_DECLARE && flags_of(payload) & 1 != 0;
-        let takes_name = passive_declare
-            || matches!(
-                id,
-                MethodId::QUEUE_BIND
-                    | MethodId::QUEUE_UNBIND
-                    | MethodId::QUEUE_PURGE
-                    | MethodId::QUEUE_DELETE
-                    | MethodId::BASIC_CONSUME
-                    | MethodId::BASIC_GET
-            );
+        let takes_name = matches!(
+            id,
+            MethodId::QUEUE_BIND
+                | MethodId::QUEUE_UNBIND
+                | MethodId::QUEUE_PURGE
+                | MethodId::QUEUE_DELETE
+                | MethodId::BASIC_CONSUME
+                | MethodId::BASIC_GET
+        );
         if !takes_name {
             return Ok(None);
         }
@@ -340,6 +356,46 @@ impl Hub {
         Ok(Some(writer.raw(rest.rest()).done()))
     }
 
+    /// Whether something a client has published may yet come back to it: a confirm, a return, a refusal of its exchange, the answer to
+    /// a method. Only then does a goodbye wait: a publish that nobody will speak of costs no round trip (SPEC L1, T3).
+    pub(super) fn may_still_be_told(&self, sid: SessionId, ch: Option<u16>) -> bool {
+        let Some(s) = self.sessions.get(sid.0) else { return false };
+        if s.unsettled == 0 || s.state != State::Running {
+            return false;
+        }
+        let answers = s.pool.and_then(|p| self.pools.get(p.0)).is_some_and(|p| self.answers(p));
+        answers
+            && s.channels.iter().filter(|(n, _)| ch.is_none_or(|ch| ch == *n)).any(|(_, c)| {
+                c.lanes.iter().filter_map(|(_, l)| self.lanes.get(l.0)).any(|l| {
+                    l.items.iter().any(|i| {
+                        !i.settled
+                            && match i.kind {
+                                Kind::Publish(f) => i.seq != 0 || f.mandatory || f.risky,
+                                Kind::Method { tell, .. } => tell,
+                            }
+                    })
+                })
+            })
+    }
+
+    /// Whether a method of this channel waits for its reply on a lane.
+    fn awaits_reply(&self, sid: SessionId, ch: u16) -> bool {
+        let Some(s) = self.sessions.get(sid.0) else { return false };
+        s.unsettled > 0
+            && s.channels.iter().filter(|(n, _)| *n == ch).any(|(_, c)| {
+                c.lanes.iter().filter_map(|(_, l)| self.lanes.get(l.0)).any(|l| {
+                    l.items.iter().any(|i| !i.settled && matches!(i.kind, Kind::Method { tell: true, .. }))
+                })
+            })
+    }
+
+    /// A barrier's pass counts for one frame only.
+    pub(super) fn forget_pass(&mut self, sid: SessionId) {
+        if let Some(s) = self.sessions.get_mut(sid.0) {
+            s.passed = false;
+        }
+    }
+
     /// Whether everything before has settled, so that a method that can see messages may go. Closes the gate if not.
     pub(super) fn barrier(&mut self, now: Now, sid: SessionId, orphans: bool) -> bool {
         let until_ms = now.ms + self.limits.barrier_ms;
@@ -355,6 +411,16 @@ impl Hub {
         self.barriers.push(sid);
         false
     }
+}
+
+/// A client that has never consumed acknowledges: there is no delivery, in RabbitMQ's words.
+fn unknown_delivery(id: MethodId, payload: &[u8]) -> Result<(), Refusal> {
+    let (tag, multiple) =
+        method::split(payload).ok().and_then(|(_, args)| method::ack(args).ok()).unwrap_or_default();
+    if tag == 0 && multiple && id != MethodId::BASIC_REJECT {
+        return Ok(());
+    }
+    Err(Refusal::channel(406, format!("unknown delivery tag {tag}"), id))
 }
 
 /// Whether a method waits for what was published before it (`Some`), and also for what clients that are gone published (`true`).

@@ -119,6 +119,7 @@ pub struct Counters {
     pub confirm_wait_ms: u64,
     pub reads_paused_ms: u64,
     pub spooled: u64,
+    pub poisoned: u64,
     pub deliveries_held: u64,
     pub spool_given_back: u64,
     pub spool_aged: u64,

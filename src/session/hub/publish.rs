@@ -336,6 +336,7 @@ impl Hub {
             mandatory: message.publish.mandatory,
             watched: false,
             returned: false,
+            risky: false,
             authored: false,
         };
         match decision {
@@ -444,7 +445,13 @@ impl Hub {
             let Some(upstream) = self.upstream_at(a.upstream.0) else { continue };
             let Some(lane) = self.lane_for(now, sid, ch, upstream) else { continue };
             let method = method::write_publish(&a.exchange, &a.routing_key, false);
-            let flags = PublishFlags { mandatory: false, watched: false, returned: false, authored: true };
+            let flags = PublishFlags {
+                mandatory: false,
+                watched: false,
+                returned: false,
+                risky: false,
+                authored: true,
+            };
             let wait =
                 a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
             let its_seq = if i + 1 == count { seq } else { 0 };
@@ -563,11 +570,24 @@ impl Hub {
             return self.refuse_publish(sid, ch, seq, "the upstream takes no more, and the window is full");
         }
         self.counters.accepted += 1;
+        let mut flags = flags;
+        flags.risky = self.is_risky(pool, &frames);
         let durable = !flags.authored && self.upstreams.get(upstream.0).is_some_and(|u| u.settings.durable);
         let record =
             if durable && self.spool.is_some() { self.spool_append(now, lid, &frames, seq) } else { None };
         self.put(now, lid, frames, Kind::Publish(flags), seq, wait, record);
         Ok(())
+    }
+
+    /// Whether a publish goes to an exchange that nothing has been confirmed on yet, on this pool.
+    fn is_risky(&self, pool: crate::session::PoolId, frames: &Frames<'_>) -> bool {
+        let exchange = match frames {
+            Frames::Parts { method, .. } => exchange_of(method),
+            Frames::Raw(bytes) => {
+                parse_frame(bytes, 0).ok().flatten().map_or(&[][..], |f| exchange_of(f.payload))
+            }
+        };
+        !exchange.is_empty() && self.pools.get(pool.0).is_some_and(|p| !p.known_exchanges.contains(exchange))
     }
 
     fn window_full(&mut self, upstream: UpstreamId, more: u64) -> bool {
@@ -614,8 +634,10 @@ impl Hub {
     /// Something of ours, on a lane that has no client.
     pub(super) fn author_on(&mut self, now: Now, lane: LaneId, a: Authored) {
         let method = method::write_publish(&a.exchange, &a.routing_key, false);
-        let flags = PublishFlags { mandatory: false, watched: false, returned: false, authored: true };
-        let wait = a.target.map(|target| Box::new(Wait { target, otherwise: None }));
+        let flags =
+            PublishFlags { mandatory: false, watched: false, returned: false, risky: false, authored: true };
+        let wait =
+            a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
         self.counters.authored += 1;
         let body: [&[u8]; 1] = [&a.body];
         self.put(
@@ -650,19 +672,18 @@ impl Hub {
                 return;
             }
             self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: !nowait }, 0, None, None);
-        } else if let Some((lid, up)) = self.lanes.get(lane.0).and_then(|l| l.lease) {
-            self.link_push(lid, up, &payload);
         }
+    }
+
+    /// Whether a pool's upstream answers at the moment.
+    pub(super) fn answers(&self, pool: &crate::session::upstream::Pool) -> bool {
+        pool.links.iter().any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked))
     }
 
     /// The answer that this very declaration got before, where its upstream cannot answer now.
     fn remembered_declare(&self, lane: LaneId, payload: &[u8]) -> Option<Box<[u8]>> {
         let pool = self.pools.get(self.lanes.get(lane.0)?.pool.0)?;
-        let answers = pool
-            .links
-            .iter()
-            .any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked));
-        if answers { None } else { pool.declared.get(payload).cloned() }
+        if self.answers(pool) { None } else { pool.declared.get(payload).cloned() }
     }
 
     /// An item enters its lane: straight into the link's out-stream where nothing is before it, else it waits in order.
@@ -703,6 +724,7 @@ impl Hub {
                     store: Store::Stream(spot),
                     kind,
                     settled: false,
+                    strikes: 0,
                     tag,
                     seq,
                     len: spot.len(),
@@ -719,6 +741,7 @@ impl Hub {
                     store: Store::Own(own.into()),
                     kind,
                     settled: false,
+                    strikes: 0,
                     tag: UNSENT,
                     seq,
                     len,
@@ -760,6 +783,11 @@ impl Hub {
         renumber(&mut out, frames, ch, frame_max);
         self.link_push_raw(lid, &out);
     }
+}
+
+/// The exchange that a publish method names.
+pub(super) fn exchange_of(payload: &[u8]) -> &[u8] {
+    method::split(payload).ok().and_then(|(_, args)| method::publish(args).ok()).map_or(&[], |p| p.exchange)
 }
 
 fn method_of(payload: &[u8]) -> MethodId {

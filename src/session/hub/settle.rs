@@ -105,6 +105,9 @@ impl Hub {
         let Kind::Publish(flags) = item.kind else { return };
         let (seq, at_ms) = (item.seq, item.at_ms);
         if ack {
+            if flags.risky {
+                self.learn_exchange(lane_id, index);
+            }
             self.counters.confirmed += 1;
             self.counters.confirm_count += 1;
             self.counters.confirm_wait_ms += now.ms.saturating_sub(at_ms);
@@ -118,6 +121,19 @@ impl Hub {
             }
         }
         self.settle_item(lane_id, index, ack);
+    }
+
+    /// A publish to this exchange has been taken.
+    fn learn_exchange(&mut self, lane_id: LaneId, index: usize) {
+        let Some(bytes) = self.item_bytes(lane_id, index) else { return };
+        let Ok(Some(frame)) = crate::wire::frame::parse_frame(&bytes, 0) else { return };
+        let exchange = super::publish::exchange_of(frame.payload);
+        let pool = self.lanes.get(lane_id.0).map(|l| l.pool);
+        if let Some(p) = pool.and_then(|p| self.pools.get_mut(p.0)) {
+            if p.known_exchanges.len() < DECLARES_REMEMBERED_MAX {
+                p.known_exchanges.insert(exchange.into());
+            }
+        }
     }
 
     /// The broker did not take a publish whose client cannot be told: it goes to the end of its lane, after a pause.
@@ -134,6 +150,7 @@ impl Hub {
             store: Store::Own(bytes.into()),
             kind,
             settled: false,
+            strikes: 0,
             tag: crate::session::lane::UNSENT,
             seq,
             len,

@@ -370,7 +370,8 @@ impl Hub {
             done(self);
             return;
         }
-        let flags = PublishFlags { mandatory: false, watched: false, returned: false, authored: false };
+        let flags =
+            PublishFlags { mandatory: false, watched: false, returned: false, risky: false, authored: false };
         let frames =
             super::publish::Frames::Parts { method: &record.method, header: &record.header, body: &body };
         self.counters.replayed += 1;
