@@ -43,8 +43,7 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
         .reads_paused_seconds
         .inc_by(std::time::Duration::from_millis(d(|c| c.reads_paused_ms)).as_secs_f64());
     let confirms = d(|c| c.confirm_count);
-    if confirms > 0 {
-        let each = d(|c| c.confirm_wait_ms) / confirms;
+    if let Some(each) = d(|c| c.confirm_wait_ms).checked_div(confirms) {
         metrics.delivery.confirm_seconds.observe(std::time::Duration::from_millis(each), confirms);
     }
     *before = now.clone();

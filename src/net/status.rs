@@ -46,12 +46,12 @@ impl Reporter {
                 let look = hub.look_upstream(id);
                 let mine: Vec<&LinkLook> = links.iter().filter(|l| l.upstream == id).collect();
                 let blocked = mine.iter().any(|l| l.blocked);
-                let properties = look.as_ref().and_then(|l| l.4.clone());
+                let properties = look.as_ref().and_then(|l| l.server_properties.clone());
                 let text = |name: &str| properties.as_ref().and_then(|p| string(p, name));
                 UpstreamStatus {
                     name: u.name.clone(),
                     urls: u.urls.iter().map(crate::config::BrokerUrl::shown).collect(),
-                    state: match look.as_ref().map(|l| l.0) {
+                    state: match look.as_ref().map(|l| l.state) {
                         Some(session::UpstreamState::Up) if blocked => UpstreamState::Blocked,
                         Some(session::UpstreamState::Up) => UpstreamState::Up,
                         Some(session::UpstreamState::Down) => UpstreamState::Down,
@@ -60,7 +60,7 @@ impl Reporter {
                     product: text("product"),
                     version: text("version"),
                     blocked: blocked.then(|| "the broker says connection.blocked".to_owned()),
-                    last_error: look.as_ref().and_then(|l| l.1.clone()),
+                    last_error: look.as_ref().and_then(|l| l.last_error.clone()),
                     tier: match u.tier {
                         crate::config::Tier::Window => "window".to_owned(),
                         crate::config::Tier::Durable => "durable".to_owned(),
@@ -161,10 +161,11 @@ fn session(s: &SessionLook, upstreams: &[&str]) -> SessionStatus {
         channels: s
             .channels
             .iter()
-            .map(|(number, confirm, lease, items)| ChannelStatus {
-                number: *number,
-                confirm: *confirm,
-                lanes: lease
+            .map(|c| ChannelStatus {
+                number: c.number,
+                confirm: c.confirm,
+                lanes: c
+                    .lease
                     .iter()
                     .map(|(l, up)| LaneStatus {
                         upstream: upstreams.first().copied().unwrap_or("default").to_owned(),
@@ -172,7 +173,7 @@ fn session(s: &SessionLook, upstreams: &[&str]) -> SessionStatus {
                         channel: Some(*up),
                     })
                     .collect(),
-                unsettled: u64_of(*items),
+                unsettled: u64_of(c.items),
             })
             .collect(),
         out_backlog_bytes: u64_of(s.backlog_bytes),

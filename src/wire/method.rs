@@ -435,7 +435,8 @@ pub fn write_publish(exchange: &[u8], routing_key: &[u8], mandatory: bool) -> Ve
 /// A `connection.close` or `channel.close` payload; a text over 255 bytes is cut between characters.
 #[must_use]
 pub fn write_close(id: MethodId, code: u16, text: &str, cause: MethodId) -> Vec<u8> {
-    let text = text.get(..text.floor_char_boundary(255)).unwrap_or(text);
+    let end = (0..=text.len().min(255)).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0);
+    let text = text.get(..end).unwrap_or(text);
     MethodWriter::new(id).short(code).shortstr(text.as_bytes()).long(cause.0).done()
 }
 

@@ -350,7 +350,8 @@ impl Hub {
         // A refused login is the login's fault, not the upstream's.
         let refused = !was_up && self.is_refusal(lid, upstream, state, used, words.as_ref());
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
-            if !refused && !(used == LinkUse::Probe && u.facts.is_some() && state == LinkState::Closing) {
+            let probed = used == LinkUse::Probe && u.facts.is_some() && state == LinkState::Closing;
+            if !refused && !probed {
                 u.last_error = Some(why.into());
                 if !was_up {
                     u.state = UpstreamState::Down;

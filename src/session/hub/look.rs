@@ -23,11 +23,39 @@ pub struct SessionLook {
     /// Its own link.
     pub pinned: Option<LinkId>,
     /// Number, confirm mode, lane's lease, for each open channel.
-    pub channels: Vec<(u16, bool, Option<(LinkId, u16)>, usize)>,
+    pub channels: Vec<ChannelLook>,
     /// Octets that it has not read.
     pub backlog_bytes: usize,
     /// Since it was last heard of.
     pub idle_ms: u64,
+}
+
+/// One channel of a client.
+#[derive(Debug, Clone)]
+pub struct ChannelLook {
+    /// The client's number of it.
+    pub number: u16,
+    /// Whether the client asked for confirms.
+    pub confirm: bool,
+    /// The upstream channel that its first lane has.
+    pub lease: Option<(LinkId, u16)>,
+    /// What is on that lane.
+    pub items: usize,
+}
+
+/// An upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamLook {
+    /// How it is doing.
+    pub state: UpstreamState,
+    /// Why it was last lost.
+    pub last_error: Option<String>,
+    /// Publishes and methods that are not settled.
+    pub unsettled: u64,
+    /// Their octets.
+    pub unsettled_bytes: u64,
+    /// Its server properties: a table's bytes.
+    pub server_properties: Option<std::rc::Rc<[u8]>>,
 }
 
 /// One link.
@@ -81,7 +109,12 @@ impl Hub {
                 .iter()
                 .map(|(n, c)| {
                     let lane = c.lanes.first().and_then(|(_, l)| self.lanes.get(l.0));
-                    (*n, c.confirm.is_some(), lane.and_then(|l| l.lease), lane.map_or(0, |l| l.items.len()))
+                    ChannelLook {
+                        number: *n,
+                        confirm: c.confirm.is_some(),
+                        lease: lane.and_then(|l| l.lease),
+                        items: lane.map_or(0, |l| l.items.len()),
+                    }
                 })
                 .collect(),
             backlog_bytes: s.out.len() - s.unsent,
@@ -127,20 +160,17 @@ impl Hub {
             .collect()
     }
 
-    /// State, last error, unsettled publishes and their octets, server properties of an upstream.
+    /// An upstream.
     #[must_use]
-    pub fn look_upstream(
-        &self,
-        id: UpstreamId,
-    ) -> Option<(UpstreamState, Option<String>, u64, u64, Option<std::rc::Rc<[u8]>>)> {
+    pub fn look_upstream(&self, id: UpstreamId) -> Option<UpstreamLook> {
         let u = self.upstreams.get(id.0)?;
-        Some((
-            u.state,
-            u.last_error.as_ref().map(ToString::to_string),
-            u.unsettled,
-            u.unsettled_bytes,
-            u.facts.as_ref().map(|f| std::rc::Rc::clone(&f.server_properties)),
-        ))
+        Some(UpstreamLook {
+            state: u.state,
+            last_error: u.last_error.as_ref().map(ToString::to_string),
+            unsettled: u.unsettled,
+            unsettled_bytes: u.unsettled_bytes,
+            server_properties: u.facts.as_ref().map(|f| std::rc::Rc::clone(&f.server_properties)),
+        })
     }
 
     /// Clients that are in, clients with a link of their own, open channels, leases.

@@ -116,7 +116,7 @@ impl Hub {
                 self.forget_channel(sid, ch);
             }
             // RabbitMQ's own word for it.
-            MethodId::CHANNEL_OPEN => return self.refuse_second_open(now, sid),
+            MethodId::CHANNEL_OPEN => self.refuse_second_open(now, sid),
             // Both said close: each answers the other's, and close-ok is still to come.
             MethodId::CHANNEL_CLOSE => {
                 self.client_push(sid, ch, &MethodWriter::new(MethodId::CHANNEL_CLOSE_OK).done());

@@ -36,7 +36,7 @@ use crate::wire::method::{self, MethodId};
 pub use audit::Sizes;
 pub(super) use spool::PoolSpool;
 
-pub use look::{LinkLook, SessionLook};
+pub use look::{ChannelLook, LinkLook, SessionLook, UpstreamLook};
 
 /// What net is asked to do. Order matters.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,6 +33,9 @@ pub(super) enum Frames<'a> {
     Parts { method: &'a [u8], header: &'a [u8], body: &'a [&'a [u8]] },
 }
 
+/// Method payload, header payload, body pieces.
+type Parts<'a> = (&'a [u8], &'a [u8], Vec<&'a [u8]>);
+
 impl Frames<'_> {
     /// Octets at most on a link with this frame_max.
     fn len(&self, frame_max: u32) -> usize {
@@ -47,7 +50,7 @@ impl Frames<'_> {
     }
 
     /// Method, header and body pieces.
-    pub(super) fn parts(&self) -> Option<(&[u8], &[u8], Vec<&[u8]>)> {
+    pub(super) fn parts(&self) -> Option<Parts<'_>> {
         match self {
             Self::Parts { method, header, body } => Some((method, header, body.to_vec())),
             Self::Raw(bytes) => {
