@@ -11,7 +11,8 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
     let d = |f: fn(&Counters) -> u64| f(now).saturating_sub(f(before));
     let ledger = &metrics.delivery.ledger;
     ledger.accepted.inc_by(d(|c| c.accepted));
-    ledger.forwarded.inc_by(d(|c| c.confirmed + c.implied));
+    ledger.forwarded.inc_by(d(|c| (c.confirmed + c.implied).saturating_sub(c.replayed)));
+    ledger.spooled.inc_by(d(|c| c.spooled));
     ledger.refused.of(Refusal::WindowFull).inc_by(d(|c| c.limit_window));
     ledger.refused.of(Refusal::UpstreamError).inc_by(d(|c| c.refused - c.limit_window.min(c.refused)));
     ledger.refused.of(Refusal::UpstreamNack).inc_by(d(|c| c.nacked));
@@ -47,6 +48,19 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
         metrics.delivery.confirm_seconds.observe(std::time::Duration::from_millis(each), confirms);
     }
     *before = now.clone();
+}
+
+/// What waits on disk.
+pub fn spool(metrics: &Metrics, shelf: &super::shelf::Shelf, now: crate::session::Now) {
+    let look = shelf.look(now.wall_us);
+    let set = |gauge: &crate::metrics::IntGauge, n: u64| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
+    set(&metrics.delivery.spool.messages, look.records);
+    set(&metrics.delivery.spool.bytes, look.bytes);
+    metrics
+        .delivery
+        .spool
+        .oldest_age_seconds
+        .set(std::time::Duration::from_secs(look.oldest_seconds).as_secs_f64());
 }
 
 /// What there is now.

@@ -13,6 +13,7 @@ mod load;
 mod reload;
 mod serve;
 mod settings;
+mod shelf;
 pub mod spool;
 mod status;
 mod thread;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::load::Loaded;
+use super::shelf::Shelf;
 use super::thread::Thread;
 use super::tls::{self, Outgoing};
 use crate::config::Config;
@@ -68,12 +69,27 @@ async fn live(what: Serve) -> io::Result<()> {
     let acceptor = config.listen.tls.as_ref().map(tls::acceptor).transpose().map_err(other)?;
     let outgoing = outgoing(config).map_err(other)?;
     let clock = Clock::start();
+    let shelf = match &config.spool {
+        None => None,
+        Some(settings) => Some(
+            super::shelf::open(settings, &metrics).map_err(|e| other(format!("{}: {e}", settings.path)))?,
+        ),
+    };
+    // Logins are hashed with the spool's salt, so that whoever left something there is known again.
+    let salt = shelf.as_ref().map_or(seed, |s| s.salt);
     let mut hub = Hub::new(
         super::settings::limits(config),
         super::settings::upstreams(config),
-        seed,
+        salt,
         super::settings::our_properties(&hostname()),
     );
+    let (shelf, news) = match shelf {
+        None => (None, Arc::new(tokio::sync::Notify::new())),
+        Some(opened) => {
+            hub.set_spool(clock.now(), Box::new(opened.shelf.clone()), opened.found);
+            (Some(opened.shelf), opened.news)
+        }
+    };
     let judge = super::reload::first_judge(&loaded, &metrics, seed);
     hub.watch_deliveries(judge.watches_deliveries());
     let thread = Thread::new(hub, judge, clock, Arc::clone(&metrics), outgoing);
@@ -93,10 +109,11 @@ async fn live(what: Serve) -> io::Result<()> {
     let mut state = super::status::Reporter::new(thread.now());
     loop {
         tokio::select! {
-            _ = ticks.tick() => tick(&thread, &mut counted),
+            _ = ticks.tick() => tick(&thread, &mut counted, shelf.as_ref()),
+            () = news.notified() => poll(&thread, shelf.as_ref()),
             Some(reply) = status.recv() => {
-                tick(&thread, &mut counted);
-                let _ = reply.send(state.report(&thread, &loaded.borrow(), false));
+                tick(&thread, &mut counted, shelf.as_ref());
+                let _ = reply.send(state.report(&thread, &loaded.borrow(), shelf.as_ref(), false));
             }
             Some(()) = reloads.recv() => {
                 let error = super::reload::reload(&thread, &loaded, seed);
@@ -115,15 +132,21 @@ async fn live(what: Serve) -> io::Result<()> {
     loop {
         tokio::select! {
             _ = ticks.tick() => {
-                tick(&thread, &mut counted);
+                tick(&thread, &mut counted, shelf.as_ref());
                 if thread.hub.borrow().drained() {
                     tracing::info!("drained");
                     return Ok(());
                 }
             }
-            Some(reply) = status.recv() => { let _ = reply.send(state.report(&thread, &loaded.borrow(), true)); }
+            () = news.notified() => poll(&thread, shelf.as_ref()),
+            Some(reply) = status.recv() => {
+                let _ = reply.send(state.report(&thread, &loaded.borrow(), shelf.as_ref(), true));
+            }
             () = &mut deadline => {
-                let left = thread.hub.borrow().unsettled();
+                let left = match &shelf {
+                    None => thread.hub.borrow().unsettled(),
+                    Some(shelf) => keep_the_rest(&thread, shelf).await,
+                };
                 if left > 0 {
                     tracing::error!(left, "the drain's deadline has come with publishes unconfirmed");
                 }
@@ -133,12 +156,40 @@ async fn live(what: Serve) -> io::Result<()> {
     }
 }
 
-fn tick(thread: &Rc<Thread>, counted: &mut crate::session::Counters) {
+/// How long what is left may take to the disk when the drain is over.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
+
+/// What is not confirmed when the drain's time is up goes to the spool; how much could not.
+async fn keep_the_rest(thread: &Rc<Thread>, shelf: &Shelf) -> u64 {
+    let left = thread.hub.borrow_mut().spool_the_rest(thread.now());
+    let wait = async {
+        while !shelf.is_settled() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            shelf.poll(thread);
+        }
+    };
+    if tokio::time::timeout(LAST_COMMIT, wait).await.is_err() {
+        tracing::error!("the spool's disk is too slow: what was on its way to it may be lost");
+    }
+    left
+}
+
+fn poll(thread: &Rc<Thread>, shelf: Option<&Shelf>) {
+    if let Some(shelf) = shelf {
+        shelf.poll(thread);
+    }
+}
+
+fn tick(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf: Option<&Shelf>) {
     {
         let mut hub = thread.hub.borrow_mut();
         let mut judge = thread.judge.borrow_mut();
         hub.tick(thread.now(), &mut **judge);
         super::counters::publish(&thread.metrics, counted, &hub.counters);
+    }
+    poll(thread, shelf);
+    if let Some(shelf) = shelf {
+        super::counters::spool(&thread.metrics, shelf, thread.now());
     }
     thread.metrics.ticks.inc();
     super::counters::gauges(thread);

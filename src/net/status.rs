@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use super::load::Loaded;
+use super::shelf::Shelf;
 use super::thread::Thread;
 use crate::metrics::status::{
     ChannelStatus, ConfigStatus, LaneStatus, LinkStatus, ListenerStatus, ProcessStatus, SESSIONS_LISTED_MAX,
-    SessionStatus, SessionsStatus, Status, UpstreamState, UpstreamStatus,
+    SessionStatus, SessionsStatus, SpoolStatus, Status, UpstreamState, UpstreamStatus,
 };
 use crate::session::{self, LinkLook, Now, SessionLook, UpstreamId};
 use crate::wire::num::{u32_clamped, u64_of};
@@ -30,7 +31,13 @@ impl Reporter {
     }
 
     /// How everything is.
-    pub fn report(&self, thread: &Rc<Thread>, loaded: &Loaded, draining: bool) -> Status {
+    pub fn report(
+        &self,
+        thread: &Rc<Thread>,
+        loaded: &Loaded,
+        shelf: Option<&Shelf>,
+        draining: bool,
+    ) -> Status {
         let now = thread.now();
         let hub = thread.hub.borrow();
         let links = hub.look_links(now);
@@ -106,6 +113,19 @@ impl Reporter {
                 pinned: u64_of(pinned),
                 listed: sessions.iter().map(|s| session(s, &names)).collect(),
             },
+            spool: loaded.config.spool.as_ref().zip(shelf).map(|(settings, shelf)| {
+                let look = shelf.look(now.wall_us);
+                SpoolStatus {
+                    path: settings.path.clone(),
+                    accepting: look.error.is_none() && look.bytes < settings.max_bytes,
+                    last_error: look.error,
+                    messages: look.records,
+                    bytes: look.bytes,
+                    bytes_max: settings.max_bytes,
+                    oldest_seconds: look.oldest_seconds,
+                    quarantined: look.unsound,
+                }
+            }),
             ..Status::default()
         }
     }

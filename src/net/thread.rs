@@ -189,6 +189,7 @@ impl Thread {
                 }
             }
         }
+        self.hub.borrow_mut().flush_spool();
         let mut links = self.dirty_links.borrow_mut();
         let mut sessions = self.dirty_sessions.borrow_mut();
         {
@@ -208,7 +209,6 @@ impl Thread {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "net is where tasks are born")]
     fn dial(self: &Rc<Self>, lid: LinkId, url: crate::session::Url, upstream: UpstreamId, timeout_ms: u64) {
         let signal = self.add_link(lid);
         let thread = Rc::clone(self);

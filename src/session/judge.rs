@@ -95,6 +95,8 @@ pub struct Edited {
     pub header: Option<Vec<u8>>,
     /// Another body.
     pub body: Option<Vec<u8>>,
+    /// On disk before it counts as accepted, or not, whatever the upstream's tier.
+    pub durable: Option<bool>,
     /// Published mandatory for our own sake (D6); the client does not hear of a return.
     pub watch_return: bool,
 }

@@ -28,6 +28,8 @@ pub(super) struct PublishFlags {
     pub(super) mandatory: bool,
     /// We asked for mandatory.
     pub(super) watched: bool,
+    /// On disk before it counts as accepted, or not; `None`: as the upstream's tier says.
+    pub(super) durable: Option<bool>,
     /// A return has come for it.
     pub(super) returned: bool,
     /// To an exchange that is not known to be there: the broker may close the channel for it.

@@ -19,7 +19,7 @@ pub mod spool;
 mod stream;
 mod upstream;
 
-pub use hub::{Action, Counters, Hub, LinkLook, LoginOutcome, SessionLook, Sizes};
+pub use hub::{Action, ChannelLook, Counters, Hub, LinkLook, LoginOutcome, SessionLook, Sizes, UpstreamLook};
 pub use identity::{Credentials, Secret};
 pub use judge::{
     Authored, Decision, Edited, Held, Judge, PassAll, Place, PublishView, SessionFacts, Settle, Settled,

@@ -5,7 +5,7 @@ use super::{Case, Desk, OWN};
 use crate::celery::compression::Codec;
 use crate::metrics::{self, Mistake, TaskVerdict};
 use crate::policy::edit::{self, Packed, edit};
-use crate::policy::{Because, Edits, Packing, Verdict};
+use crate::policy::{Because, Edits, Packing, Tier, Verdict};
 use crate::session::{Decision, Edited, Place, UpstreamId};
 use crate::wire::frame::FRAME_OVERHEAD;
 use crate::wire::num::{u64_of, usize_of};
@@ -71,6 +71,7 @@ impl Desk {
             target,
             header: made.header,
             body: made.body,
+            durable: edits.tier.map(|tier| tier == Tier::Durable),
             watch_return: case.message.task.is_some()
                 && (edits.mandatory || case.snapshot.watches_returns(to.0)),
         };
@@ -90,7 +91,11 @@ impl Desk {
             },
         };
         self.count(case, kind, edits.destination);
-        if changed || edited.watch_return { Decision::Edit(Box::new(edited)) } else { Decision::Pass }
+        if changed || edited.watch_return || edited.durable.is_some() {
+            Decision::Edit(Box::new(edited))
+        } else {
+            Decision::Pass
+        }
     }
 
     /// Leaves alone a body that would take its codec too long.

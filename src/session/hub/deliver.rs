@@ -158,6 +158,7 @@ impl Hub {
                 user: s.credentials.as_ref().map_or("", |c| &c.user),
                 peer: s.peer,
                 confirms: false,
+                frame_max: 0,
             },
             exchange: &whole.content.exchange,
             routing_key: &whole.content.routing_key,

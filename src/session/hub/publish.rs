@@ -338,6 +338,7 @@ impl Hub {
         let mut flags = PublishFlags {
             mandatory: message.publish.mandatory,
             watched: false,
+            durable: None,
             returned: false,
             risky: false,
             authored: false,
@@ -351,12 +352,14 @@ impl Hub {
             }
             Decision::Edit(edited) => {
                 flags.watched = edited.watch_return && !flags.mandatory;
+                flags.durable = edited.durable;
                 self.put_edited(now, sid, ch, seq, message, &edited, flags)
             }
             Decision::Settle(settled) => self.settle_here(now, sid, ch, seq, message, *settled),
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a publish with its whole context, taken apart once")]
     fn put_edited(
         &mut self,
         now: Now,
@@ -451,6 +454,7 @@ impl Hub {
             let flags = PublishFlags {
                 mandatory: false,
                 watched: false,
+                durable: None,
                 returned: false,
                 risky: false,
                 authored: true,
@@ -575,7 +579,8 @@ impl Hub {
         self.counters.accepted += 1;
         let mut flags = flags;
         flags.risky = self.is_risky(pool, &frames);
-        let durable = !flags.authored && self.upstreams.get(upstream.0).is_some_and(|u| u.settings.durable);
+        let by_tier = self.upstreams.get(upstream.0).is_some_and(|u| u.settings.durable);
+        let durable = !flags.authored && flags.durable.unwrap_or(by_tier);
         let record =
             if durable && self.spool.is_some() { self.spool_append(now, lid, &frames, seq) } else { None };
         self.put(now, lid, frames, Kind::Publish(flags), seq, wait, record);
@@ -637,8 +642,14 @@ impl Hub {
     /// Something of ours, on a lane that has no client.
     pub(super) fn author_on(&mut self, now: Now, lane: LaneId, a: Authored) {
         let method = method::write_publish(&a.exchange, &a.routing_key, false);
-        let flags =
-            PublishFlags { mandatory: false, watched: false, returned: false, risky: false, authored: true };
+        let flags = PublishFlags {
+            mandatory: false,
+            watched: false,
+            durable: None,
+            returned: false,
+            risky: false,
+            authored: true,
+        };
         let wait =
             a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
         self.counters.authored += 1;

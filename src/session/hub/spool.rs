@@ -352,6 +352,7 @@ impl Hub {
                     user: &p.credentials.user,
                     peer: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
                     confirms: false,
+                    frame_max: 0,
                 },
                 exchange: publish.exchange,
                 routing_key: publish.routing_key,
@@ -370,8 +371,14 @@ impl Hub {
             done(self);
             return;
         }
-        let flags =
-            PublishFlags { mandatory: false, watched: false, returned: false, risky: false, authored: false };
+        let flags = PublishFlags {
+            mandatory: false,
+            watched: false,
+            durable: None,
+            returned: false,
+            risky: false,
+            authored: false,
+        };
         let frames =
             super::publish::Frames::Parts { method: &record.method, header: &record.header, body: &body };
         self.counters.replayed += 1;

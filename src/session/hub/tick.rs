@@ -2,16 +2,20 @@
 
 use super::{Action, Hub};
 use crate::session::client::{Gate, Pin, State};
-use crate::session::judge::Judge;
+use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
+use crate::session::lane::{Kind, Store};
 use crate::session::upstream::{ChannelUse, LinkState, LinkUse};
 use crate::session::{LaneId, LinkId, Now, PoolId, SessionId};
 use crate::wire::frame::HEARTBEAT;
 use crate::wire::method::{MethodId, MethodWriter};
 
+/// Publishes that wait and are judged again in one go.
+const WAITING_JUDGED_MAX: usize = 20_000;
+
 impl Hub {
     /// To be called about ten times a second.
     pub fn tick(&mut self, now: Now, judge: &mut dyn Judge) {
-        let _ = &judge;
+        self.judge_waiting(now, judge);
         self.tick_sessions(now);
         self.tick_links(now);
         self.tick_lanes(now);
@@ -191,6 +195,80 @@ impl Hub {
         }
         for lane_id in due {
             self.seek(now, lane_id);
+        }
+    }
+
+    /// What waits for an upstream may expire meanwhile (P4): asked once a second, a bounded number at a time.
+    fn judge_waiting(&mut self, now: Now, judge: &mut dyn Judge) {
+        if now.ms < self.judge_at_ms {
+            return;
+        }
+        self.judge_at_ms = now.ms + 1000;
+        let mut budget = WAITING_JUDGED_MAX;
+        let lanes: Vec<usize> = self
+            .lanes
+            .iter()
+            .filter(|(_, l)| l.lease.is_none() && l.waiting() && !l.replay)
+            .map(|(i, _)| i)
+            .collect();
+        for id in lanes {
+            let lane_id = LaneId(id);
+            let count = self.lanes.get(id).map_or(0, |l| l.items.len());
+            for index in 0..count.min(budget) {
+                let settled = self.again(now, lane_id, index, judge);
+                if let Some(settled) = settled {
+                    self.counters.settled_here += 1;
+                    self.settle_item(lane_id, index, true);
+                    for a in settled.instead {
+                        self.author_on(now, lane_id, a);
+                    }
+                }
+            }
+            budget = budget.saturating_sub(count);
+            self.sweep(now, lane_id);
+        }
+    }
+
+    /// What time has done to a publish that waits.
+    fn again(
+        &self,
+        now: Now,
+        lane_id: LaneId,
+        index: usize,
+        judge: &mut dyn Judge,
+    ) -> Option<Box<crate::session::Settled>> {
+        let lane = self.lanes.get(lane_id.0)?;
+        let item = lane.items.get(index)?;
+        let (Store::Own(bytes), Kind::Publish(flags), false) = (&item.store, &item.kind, item.settled) else {
+            return None;
+        };
+        if flags.authored {
+            return None;
+        }
+        let frames = super::publish::Frames::Raw(bytes);
+        let (method, header_payload, body) = frames.parts()?;
+        let (_, args) = crate::wire::method::split(method).ok()?;
+        let publish = crate::wire::method::publish(args).ok()?;
+        let header = crate::wire::ContentHeader::parse(header_payload).ok()?;
+        let pool = self.pools.get(lane.pool.0)?;
+        let view = PublishView {
+            session: SessionFacts {
+                vhost: &pool.vhost,
+                user: &pool.credentials.user,
+                peer: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+                confirms: item.seq != 0,
+                frame_max: 0,
+            },
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+            mandatory: flags.mandatory,
+            header: &header,
+            header_payload,
+            body: &body,
+        };
+        match judge.again(now, &view) {
+            Decision::Settle(settled) => Some(settled),
+            Decision::Pass | Decision::Edit(_) => None,
         }
     }
 

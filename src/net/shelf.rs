@@ -1,0 +1,258 @@
+//! The spool as the Hub sees it, and what comes of it told to the Hub: the store is `spool`, when to use it is the Hub's.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::spool::{
+    Completion, Publish, QueueId, QueueKey, Recovered, Refused, Spool as Store, SpoolHealth, SpoolSettings,
+};
+use super::thread::Thread;
+use crate::config;
+use crate::metrics::{Metrics, SpoolFault};
+use crate::session::spool::{Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord};
+use crate::wire::num::u64_of;
+
+/// The store, shared between the Hub's port and the thread that polls it; both are on the data thread.
+#[derive(Clone)]
+pub struct Shelf {
+    store: Rc<RefCell<Store>>,
+    metrics: Arc<Metrics>,
+}
+
+/// How a spool is.
+#[derive(Debug, Clone)]
+pub struct ShelfLook {
+    /// Records on disk.
+    pub records: u64,
+    /// Their octets.
+    pub bytes: u64,
+    /// Age of the oldest.
+    pub oldest_seconds: u64,
+    /// Records set aside.
+    pub unsound: u64,
+    /// Why it takes nothing.
+    pub error: Option<String>,
+}
+
+/// A shelf, what wakes its poller, its salt, and what was found.
+pub struct Opened {
+    /// To be shared with the Hub.
+    pub shelf: Shelf,
+    /// Notified when there is something to poll.
+    pub news: Arc<Notify>,
+    /// Logins are hashed with it, so that their owners are known again.
+    pub salt: [u8; 32],
+    /// Queues of an earlier life.
+    pub found: Vec<SpoolFound>,
+}
+
+/// Opens the configured spool.
+pub fn open(settings: &config::Spool, metrics: &Arc<Metrics>) -> std::io::Result<Opened> {
+    let news = Arc::new(Notify::new());
+    let waker = Arc::clone(&news);
+    let bounds = SpoolSettings {
+        max_bytes: settings.max_bytes,
+        max_age: settings.max_age,
+        group_commit: settings.group_commit,
+        fsync: settings.fsync,
+        ..SpoolSettings::default()
+    };
+    let (store, recovered) =
+        Store::open(Path::new(&settings.path), bounds, Box::new(move || waker.notify_one()))?;
+    say_recovered(&recovered, metrics);
+    let salt = store.salt();
+    let found = found(&recovered);
+    let shelf = Shelf { store: Rc::new(RefCell::new(store)), metrics: Arc::clone(metrics) };
+    Ok(Opened { shelf, news, salt, found })
+}
+
+fn say_recovered(recovered: &Recovered, metrics: &Arc<Metrics>) {
+    metrics.delivery.spool.recovered.inc_by(recovered.records);
+    if let Some(aside) = &recovered.set_aside {
+        tracing::error!(%aside, "the spool could not be opened and was set aside; a new one has begun");
+    }
+    if recovered.unsound > 0 {
+        tracing::error!(
+            records = recovered.unsound,
+            "records of the spool failed their check and were set aside"
+        );
+    }
+    if recovered.records > 0 {
+        tracing::info!(records = recovered.records, "the spool holds publishes of an earlier run");
+    }
+}
+
+fn found(recovered: &Recovered) -> Vec<SpoolFound> {
+    let queue = |q: &super::spool::QueueReport| SpoolFound {
+        queue: SpoolQueue(q.queue.0),
+        key: SpoolKey {
+            upstream: q.key.upstream.as_str().into(),
+            vhost: q.key.vhost.as_bytes().into(),
+            user: q.key.user.as_str().into(),
+            identity: q.key.identity,
+        },
+        records: q.records,
+    };
+    recovered.queues.iter().filter(|q| q.records > 0).map(queue).collect()
+}
+
+impl Spool for Shelf {
+    fn queue(&mut self, key: &SpoolKey) -> SpoolQueue {
+        let key = QueueKey {
+            upstream: key.upstream.to_string(),
+            vhost: String::from_utf8_lossy(&key.vhost).into_owned(),
+            user: key.user.to_string(),
+            identity: key.identity,
+        };
+        SpoolQueue(self.store.borrow_mut().queue(&key).0)
+    }
+
+    fn append(&mut self, queue: SpoolQueue, publish: &SpoolAppend<'_>) -> Option<u64> {
+        let joined;
+        let body: &[u8] = match publish.body {
+            [] => &[],
+            [one] => one,
+            pieces => {
+                joined = pieces.concat();
+                &joined
+            }
+        };
+        let publish = Publish {
+            lane: publish.lane,
+            at_us: u64::try_from(publish.at_us).unwrap_or(0),
+            flags: 0,
+            method: publish.method,
+            header: publish.header,
+            body,
+        };
+        let mut store = self.store.borrow_mut();
+        match store.append(QueueId(queue.0), &publish) {
+            Ok(number) => {
+                self.metrics.delivery.spool.appended.inc();
+                Some(number)
+            }
+            Err(Refused::Busy) => {
+                // A hand-over may make room at once.
+                store.flush();
+                store.append(QueueId(queue.0), &publish).ok()
+            }
+            Err(why) => {
+                let fault = if why == Refused::Bound { SpoolFault::Full } else { SpoolFault::Append };
+                self.metrics.delivery.spool.faults.of(fault).inc();
+                None
+            }
+        }
+    }
+
+    fn read(&mut self, queue: SpoolQueue, after: Option<u64>, bytes: usize) {
+        self.store.borrow_mut().read(QueueId(queue.0), after.unwrap_or(0), u64_of(bytes));
+    }
+
+    fn remove(&mut self, queue: SpoolQueue, from: u64, to: u64) {
+        self.metrics
+            .delivery
+            .spool
+            .exits
+            .of(crate::metrics::SpoolExit::Forwarded)
+            .inc_by(to.saturating_sub(from) + 1);
+        self.store.borrow_mut().remove(QueueId(queue.0), from, to);
+    }
+
+    fn flush(&mut self) {
+        self.store.borrow_mut().flush();
+    }
+
+    fn takes(&self) -> bool {
+        *self.store.borrow().health() == SpoolHealth::Ok
+    }
+}
+
+impl Shelf {
+    /// Everything that has happened, told to the Hub.
+    pub fn poll(&self, thread: &Rc<Thread>) {
+        loop {
+            let news = self.store.borrow_mut().poll();
+            let Some(news) = news else { break };
+            self.tell(thread, news);
+        }
+        thread.hub.borrow_mut().flush_spool();
+        thread.carry_out();
+    }
+
+    fn tell(&self, thread: &Rc<Thread>, news: Completion) {
+        let now = thread.now();
+        match news {
+            Completion::Appended { queue, to, took, .. } => {
+                self.metrics.delivery.spool.sync_seconds.observe(took, 1);
+                thread.hub.borrow_mut().spool_synced(now, SpoolQueue(queue.0), to);
+            }
+            Completion::NotKept { queue, records, why } => {
+                tracing::error!(
+                    records = records.len(),
+                    ?why,
+                    "the spool could not write; what it was given stays in memory"
+                );
+                let records = records.into_iter().map(record).collect();
+                thread.hub.borrow_mut().spool_given_back(now, SpoolQueue(queue.0), records);
+            }
+            Completion::Records { queue, records, end, unsound } => {
+                if unsound > 0 {
+                    tracing::error!(unsound, "records of the spool failed their check and were set aside");
+                }
+                self.metrics.delivery.spool.replayed.inc_by(u64_of(records.len()));
+                let records = records.into_iter().map(record).collect();
+                let mut judge = thread.judge.borrow_mut();
+                thread.hub.borrow_mut().spool_records(now, SpoolQueue(queue.0), records, end, &mut **judge);
+            }
+            Completion::ReadFailed { queue, why } => {
+                self.metrics.delivery.spool.faults.of(SpoolFault::Read).inc();
+                tracing::warn!(?why, "the spool could not be read; it is tried again");
+                thread.hub.borrow_mut().spool_read_failed(SpoolQueue(queue.0));
+            }
+            Completion::Recovered(recovered) => {
+                say_recovered(&recovered, &self.metrics);
+                for queue in found(&recovered) {
+                    thread.hub.borrow_mut().spool_found(now, queue);
+                }
+            }
+            Completion::Health(SpoolHealth::Ok) => tracing::info!("the spool is well again"),
+            Completion::Health(health) => {
+                tracing::error!(?health, "the spool takes nothing; what passes through goes on")
+            }
+        }
+    }
+
+    /// Whether nothing is on its way to the disk.
+    pub fn is_settled(&self) -> bool {
+        self.store.borrow().gauges().in_flight() == 0
+    }
+
+    /// What waits, and whether more is taken.
+    pub fn look(&self, now_us: i64) -> ShelfLook {
+        let store = self.store.borrow();
+        let g = store.gauges();
+        let now = u64::try_from(now_us).unwrap_or(0);
+        let age = g.oldest_us().map_or(0, |at| now.saturating_sub(at) / 1_000_000);
+        ShelfLook {
+            records: g.records(),
+            bytes: g.bytes(),
+            oldest_seconds: age,
+            unsound: g.unsound(),
+            error: (*store.health() != SpoolHealth::Ok).then(|| format!("{:?}", store.health())),
+        }
+    }
+}
+
+fn record(r: super::spool::Record) -> SpoolRecord {
+    SpoolRecord {
+        number: r.seq,
+        method: r.method().to_vec(),
+        header: r.header().to_vec(),
+        body: r.body().to_vec(),
+        aged: r.aged,
+    }
+}
