@@ -43,8 +43,6 @@ struct Bench {
     sid: SessionId,
     links: Vec<LinkId>,
     sessions: Vec<SessionId>,
-    /// What the broker has been sent and has not read.
-    upstream: Vec<u8>,
     published: u64,
     confirmed: u64,
 }
@@ -60,17 +58,7 @@ impl Bench {
         );
         hub.start(now);
         let sid = hub.accept(now, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
-        Self {
-            hub,
-            judge,
-            now,
-            sid,
-            links: Vec::new(),
-            sessions: Vec::new(),
-            upstream: Vec::new(),
-            published: 0,
-            confirmed: 0,
-        }
+        Self { hub, judge, now, sid, links: Vec::new(), sessions: Vec::new(), published: 0, confirmed: 0 }
     }
 
     fn say(&mut self, channel: u16, payload: &[u8]) {
@@ -103,7 +91,6 @@ impl Bench {
             for lid in links.drain(..) {
                 idle = false;
                 self.write(lid);
-                self.broker(lid);
             }
             self.links = links;
             let mut sessions = std::mem::take(&mut self.sessions);
@@ -119,89 +106,28 @@ impl Bench {
         }
     }
 
-    /// A link's socket takes everything.
+    /// A link's socket takes everything; the broker reads it where it lies, and answers with one ack for all publishes in it.
     fn write(&mut self, lid: LinkId) {
+        let mut answers = Vec::new();
         loop {
             let mut slices = [IoSlice::new(&[]); 16];
             let filled = self.hub.link_out(lid, &mut slices);
             if filled == 0 {
-                return;
+                break;
             }
-            let mut wrote = 0;
+            let (mut wrote, mut publishes, mut on) = (0, 0, 0);
             for slice in &slices[..filled] {
-                self.upstream.extend_from_slice(slice);
                 wrote += slice.len();
+                // Frames are never cut between chunks.
+                broker(slice, &mut answers, &mut publishes, &mut on);
+            }
+            if publishes > 0 {
+                self.published += publishes;
+                let ack = MethodWriter::new(MethodId::BASIC_ACK).longlong(self.published).octet(1).done();
+                write_frame(&mut answers, FrameKind::Method, ChannelId(on), &ack);
             }
             self.hub.link_written(self.now, lid, wrote);
         }
-    }
-
-    /// The broker reads it all, and answers with one ack for all publishes in it.
-    fn broker(&mut self, lid: LinkId) {
-        let sent = std::mem::take(&mut self.upstream);
-        let mut rest = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").unwrap_or(&sent);
-        let mut answers = Vec::new();
-        let mut reply = |channel: u16, payload: Vec<u8>| {
-            write_frame(&mut answers, FrameKind::Method, ChannelId(channel), &payload)
-        };
-        if rest.len() < sent.len() {
-            let start = MethodWriter::new(MethodId::CONNECTION_START)
-                .octet(0)
-                .octet(9)
-                .longstr(b"")
-                .longstr(b"PLAIN AMQPLAIN")
-                .longstr(b"en_US");
-            reply(0, start.done());
-        }
-        let mut publishes = (0, 0);
-        while let Ok(Some(frame)) = parse_frame(rest, 0) {
-            rest = &rest[frame.wire_len()..];
-            if frame.kind != FrameKind::Method {
-                continue;
-            }
-            let (id, _) = method::split(frame.payload).unwrap();
-            let channel = frame.channel.0;
-            match id {
-                MethodId::BASIC_PUBLISH => publishes = (channel, publishes.1 + 1),
-                MethodId::CONNECTION_START_OK => reply(
-                    0,
-                    method::write_tune(
-                        MethodId::CONNECTION_TUNE,
-                        Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 },
-                    ),
-                ),
-                MethodId::CONNECTION_OPEN => {
-                    reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done())
-                }
-                MethodId::CHANNEL_OPEN => {
-                    reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done())
-                }
-                MethodId::CONFIRM_SELECT => {
-                    reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done())
-                }
-                MethodId::QUEUE_DECLARE => {
-                    reply(
-                        channel,
-                        MethodWriter::new(MethodId::QUEUE_DECLARE_OK).shortstr(b"q").long(0).long(0).done(),
-                    );
-                }
-                MethodId::EXCHANGE_DECLARE => {
-                    reply(channel, MethodWriter::new(MethodId::EXCHANGE_DECLARE_OK).done())
-                }
-                MethodId::QUEUE_BIND => reply(channel, MethodWriter::new(MethodId::QUEUE_BIND_OK).done()),
-                _ => {}
-            }
-        }
-        assert!(rest.is_empty(), "half a frame went upstream");
-        if publishes.1 > 0 {
-            self.published += publishes.1;
-            reply(
-                publishes.0,
-                MethodWriter::new(MethodId::BASIC_ACK).longlong(self.published).octet(1).done(),
-            );
-        }
-        self.upstream = sent;
-        self.upstream.clear();
         if !answers.is_empty() {
             let took = self.hub.link_bytes(self.now, lid, &answers, self.judge.as_mut());
             assert_eq!(took, answers.len());
@@ -251,6 +177,58 @@ impl Bench {
     }
 }
 
+/// A broker reads: replies to methods, publishes counted with the channel that they are on.
+fn broker(sent: &[u8], answers: &mut Vec<u8>, publishes: &mut u64, on: &mut u16) {
+    let mut rest = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").unwrap_or(sent);
+    let mut reply = |channel: u16, payload: Vec<u8>| {
+        write_frame(answers, FrameKind::Method, ChannelId(channel), &payload)
+    };
+    if rest.len() < sent.len() {
+        let start = MethodWriter::new(MethodId::CONNECTION_START).octet(0).octet(9).longstr(b"");
+        reply(0, start.longstr(b"PLAIN AMQPLAIN").longstr(b"en_US").done());
+    }
+    while let Ok(Some(frame)) = parse_frame(rest, 0) {
+        rest = &rest[frame.wire_len()..];
+        if frame.kind != FrameKind::Method {
+            continue;
+        }
+        let (id, _) = method::split(frame.payload).unwrap();
+        let channel = frame.channel.0;
+        match id {
+            MethodId::BASIC_PUBLISH => {
+                *publishes += 1;
+                *on = channel;
+            }
+            MethodId::CONNECTION_START_OK => reply(
+                0,
+                method::write_tune(
+                    MethodId::CONNECTION_TUNE,
+                    Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 },
+                ),
+            ),
+            MethodId::CONNECTION_OPEN => {
+                reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done())
+            }
+            MethodId::CHANNEL_OPEN => {
+                reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done())
+            }
+            MethodId::CONFIRM_SELECT => reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done()),
+            MethodId::QUEUE_DECLARE => {
+                reply(
+                    channel,
+                    MethodWriter::new(MethodId::QUEUE_DECLARE_OK).shortstr(b"q").long(0).long(0).done(),
+                );
+            }
+            MethodId::EXCHANGE_DECLARE => {
+                reply(channel, MethodWriter::new(MethodId::EXCHANGE_DECLARE_OK).done())
+            }
+            MethodId::QUEUE_BIND => reply(channel, MethodWriter::new(MethodId::QUEUE_BIND_OK).done()),
+            _ => {}
+        }
+    }
+    assert!(rest.is_empty(), "half a frame went upstream");
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let (messages, size, count) = (
@@ -281,8 +259,7 @@ fn main() {
     }
     let mut at = 0;
     while bench.confirmed < count {
-        let bytes = all[at..at + batch].to_vec();
-        bench.client(&bytes);
+        bench.client(&all[at..at + batch]);
         at = (at + batch) % messages.len();
         bench.now.ms += 1;
         bench.now.wall_us += 1000;

@@ -13,7 +13,7 @@ use super::tls::Transport;
 use crate::session::SessionId;
 
 /// Reads of one client before others get their turn.
-const READS_A_TURN: u32 = 8;
+const READS_A_TURN: u32 = 4;
 /// How long a client that was told goodbye is listened to, so that a reset does not destroy our last words.
 const LINGER: Duration = Duration::from_millis(1500);
 /// What may wait behind a gate before the socket is left unread.
@@ -91,6 +91,10 @@ impl Client {
             }
             if turn >= READS_A_TURN {
                 cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.thread.hub.borrow().client_floods(self.sid) && !self.signal.take_turn() {
+                self.thread.wait_for_room(&self.signal);
                 return Poll::Pending;
             }
             match self.poll_read(cx, io) {

@@ -120,6 +120,7 @@ impl Link {
                     self.thread.metrics.flows.upstream_out.bytes.inc_by(crate::wire::num::u64_of(n));
                     hub.link_written(self.thread.now(), self.lid, n);
                     wrote = true;
+                    self.thread.wake_floods();
                 }
                 Poll::Ready(Err(e)) => return Err(e),
                 Poll::Pending => return Ok(false),

@@ -194,4 +194,5 @@ fn tick(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf: Opti
     thread.metrics.ticks.inc();
     super::counters::gauges(thread);
     thread.carry_out();
+    thread.read_floods();
 }

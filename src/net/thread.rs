@@ -19,6 +19,7 @@ pub struct Signal {
     waker: RefCell<Option<Waker>>,
     hang_up: Cell<bool>,
     resume: Cell<bool>,
+    turn: Cell<bool>,
 }
 
 impl Signal {
@@ -40,6 +41,11 @@ impl Signal {
     /// Whether the Hub wants the socket closed once everything is written.
     pub fn hangs_up(&self) -> bool {
         self.hang_up.get()
+    }
+
+    /// Whether a flood may be read although there is no room; asked once.
+    pub fn take_turn(&self) -> bool {
+        self.turn.replace(false)
     }
 
     /// Whether what is kept should be handed in again; asked once.
@@ -68,6 +74,8 @@ pub struct Thread {
     links: Signals,
     dirty_sessions: RefCell<Vec<SessionId>>,
     dirty_links: RefCell<Vec<LinkId>>,
+    /// Floods that wait until a link has written.
+    floods: RefCell<Vec<Rc<Signal>>>,
 }
 
 fn signal_at(signals: &Signals, index: usize) -> Option<Rc<Signal>> {
@@ -104,6 +112,7 @@ impl Thread {
             links: RefCell::default(),
             dirty_sessions: RefCell::default(),
             dirty_links: RefCell::default(),
+            floods: RefCell::default(),
         })
     }
 
@@ -156,6 +165,29 @@ impl Thread {
     /// A client has read what it was sent: its own link may be read again.
     pub fn wake_link(&self, lid: LinkId) {
         if let Some(signal) = signal_at(&self.links, lid.0) {
+            signal.wake();
+        }
+    }
+
+    /// This client is woken when a link has written, and read with the next tick.
+    pub fn wait_for_room(&self, signal: &Rc<Signal>) {
+        let mut floods = self.floods.borrow_mut();
+        if !floods.iter().any(|known| Rc::ptr_eq(known, signal)) {
+            floods.push(Rc::clone(signal));
+        }
+    }
+
+    /// A link has written: floods look again whether there is room.
+    pub fn wake_floods(&self) {
+        for signal in self.floods.borrow_mut().drain(..) {
+            signal.wake();
+        }
+    }
+
+    /// A moment has passed: floods are read once, room or not, for a link that takes nothing never stops them (SPEC D4).
+    pub fn read_floods(&self) {
+        for signal in self.floods.borrow_mut().drain(..) {
+            signal.turn.set(true);
             signal.wake();
         }
     }

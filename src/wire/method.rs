@@ -359,7 +359,10 @@ impl MethodWriter {
     /// Starts with the method's number.
     #[must_use]
     pub fn new(id: MethodId) -> Self {
-        Self(id.0.to_be_bytes().to_vec())
+        // Room for an ack, and for most publishes: one allocation.
+        let mut bytes = Vec::with_capacity(48);
+        bytes.extend_from_slice(&id.0.to_be_bytes());
+        Self(bytes)
     }
 
     /// One octet, or packed bits.

@@ -3,6 +3,7 @@
 //! Read once, by reference; each property is kept as the bytes it was sent as, so that a patch can copy it (T1).
 
 pub use super::compose::NewHeader;
+use super::num::{u32_clamped, usize_of};
 use super::reader::{Reader, Short};
 use super::table::Table;
 
@@ -78,6 +79,11 @@ impl Property {
         self as usize
     }
 
+    /// The one at a place of [`Property::ALL`].
+    fn at(index: u32) -> Option<Self> {
+        Self::ALL.get(usize_of(index)).copied()
+    }
+
     /// Its bit in the flags word.
     #[must_use]
     pub const fn flag(self) -> u16 {
@@ -142,8 +148,10 @@ pub struct ContentHeader<'a> {
     pub body_size: u64,
     /// Which properties are there.
     pub flags: u16,
-    /// Each property as it was sent, lengths included; empty where absent (no property takes no octets).
-    raw: [&'a [u8]; PROPERTIES],
+    /// What was read.
+    payload: &'a [u8],
+    /// Where each property that is there begins. Offsets, as slices would be a quarter of a kilobyte to move about for every message.
+    starts: [u32; PROPERTIES],
 }
 
 impl<'a> ContentHeader<'a> {
@@ -163,21 +171,23 @@ impl<'a> ContentHeader<'a> {
         if flags & 0b11 != 0 {
             return Err(PropsError::Flags(flags));
         }
-        let mut raw: [&'a [u8]; PROPERTIES] = [&[]; PROPERTIES];
-        for (slot, property) in raw.iter_mut().zip(Property::ALL) {
-            if flags & property.flag() != 0 {
-                let before = reader.rest();
-                match property.shape() {
-                    Shape::Short => reader.shortstr()?,
-                    Shape::Table => reader.longstr()?,
-                    Shape::Octet => reader.take(1)?,
-                    Shape::Eight => reader.take(8)?,
-                };
-                *slot = before.get(..before.len() - reader.rest().len()).ok_or(PropsError::Short)?;
-            }
+        let mut starts = [0; PROPERTIES];
+        let mut left = flags;
+        // Most messages have four to seven of the fourteen: only those cost anything.
+        while let Some((property, slot)) =
+            Property::at(left.leading_zeros()).zip(starts.get_mut(usize_of(left.leading_zeros())))
+        {
+            left &= !property.flag();
+            *slot = u32_clamped(payload.len() - reader.rest().len());
+            match property.shape() {
+                Shape::Short => reader.shortstr()?,
+                Shape::Table => reader.longstr()?,
+                Shape::Octet => reader.take(1)?,
+                Shape::Eight => reader.take(8)?,
+            };
         }
         match reader.rest().len() {
-            0 => Ok(Self { body_size, flags, raw }),
+            0 => Ok(Self { body_size, flags, payload, starts }),
             n => Err(PropsError::Trailing(n)),
         }
     }
@@ -185,7 +195,18 @@ impl<'a> ContentHeader<'a> {
     /// A property as it was sent: a short string or a table with its length before it. `None` where absent.
     #[must_use]
     pub fn raw(&self, property: Property) -> Option<&'a [u8]> {
-        self.raw.get(property.index()).copied().filter(|bytes| !bytes.is_empty())
+        if self.flags & property.flag() == 0 {
+            return None;
+        }
+        let bytes = self.payload.get(usize_of(*self.starts.get(property.index())?)..)?;
+        // `parse` has seen that it is all there.
+        let len = match property.shape() {
+            Shape::Short => 1 + usize::from(*bytes.first()?),
+            Shape::Table => 4 + usize_of(u32::from_be_bytes(*bytes.first_chunk()?)),
+            Shape::Octet => 1,
+            Shape::Eight => 8,
+        };
+        bytes.get(..len)
     }
 
     fn octet(&self, property: Property) -> Option<u8> {

@@ -56,10 +56,11 @@ struct Way {
 
 impl Way {
     fn is(&self, case: &Case<'_>, name: &str, kind: &Kind, to: Option<&Destination>) -> bool {
-        *self.routing_key == *case.publish.routing_key
-            && *self.name == *name
-            && *self.exchange == *case.publish.exchange
+        // What differs most often comes first: names.
+        *self.name == *name
             && self.kind == *kind
+            && *self.routing_key == *case.publish.routing_key
+            && *self.exchange == *case.publish.exchange
             && self.to == to.map(std::ptr::from_ref)
     }
 

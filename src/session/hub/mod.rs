@@ -169,6 +169,11 @@ const PAUSE_FROM_PERCENT: u64 = 50;
 /// The longest such moment.
 const PAUSE_MS_MAX: u64 = 400;
 
+/// A client with fewer publishes under way floods nobody.
+const FLOOD_MESSAGES: u64 = 16;
+/// What may wait unwritten on a link before floods pause. As much as one call writes: smaller writes cost the broker.
+const FLOOD_BYTES: usize = 512 * 1024;
+
 /// What came of one frame.
 enum Step {
     /// So many octets are done with.
@@ -330,11 +335,14 @@ impl Hub {
         }
         let Some(u) = self.upstreams.get(s.upstream.0) else { return };
         let fill = u.fill_percent();
+        if fill < PAUSE_FROM_PERCENT {
+            return;
+        }
         let takes = self
             .links
             .iter()
             .any(|(_, l)| l.upstream == s.upstream && l.state == LinkState::Up && !l.blocked);
-        if fill < PAUSE_FROM_PERCENT || !takes {
+        if !takes {
             return;
         }
         let pause_ms =
@@ -414,6 +422,21 @@ impl Hub {
                 .is_none_or(|s| s.out.len() - s.unsent < self.limits.output_backlog_bytes / 2),
             _ => true,
         }
+    }
+
+    /// Whether a client floods: much of its own is under way on a link that has much unwritten. Read it again when the link has
+    /// written, or after a moment: what others publish is not to stand behind all that it has to say.
+    #[must_use]
+    pub fn client_floods(&self, sid: SessionId) -> bool {
+        let Some(s) = self.sessions.get(sid.0).filter(|s| s.unsettled >= FLOOD_MESSAGES) else {
+            return false;
+        };
+        s.channels.iter().flat_map(|(_, c)| &c.lanes).any(|(_, lane)| {
+            let lease = self.lanes.get(lane.0).and_then(|l| l.lease);
+            lease
+                .and_then(|(lid, _)| self.links.get(lid.0))
+                .is_some_and(|l| l.out.unwritten() >= FLOOD_BYTES && !l.blocked)
+        })
     }
 
     /// Whether a client should be read: not while its next frame waits behind a gate, nor while it is paused.
