@@ -1,0 +1,182 @@
+"""One client's fault is that client's alone: a bystander on the same credentials and vhost, on shared links, never notices."""
+import socket
+import struct
+import time
+
+import pytest
+import wire
+from bystander import Bystander, Memory, resident
+from harness.process import wait_for
+from wire import Wire, body, head, message, method
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def bystander(umbel):
+    bystander = Bystander(umbel.address, "suite")
+    time.sleep(0.5)
+    yield bystander
+    if bystander.thread.is_alive():
+        bystander.end()
+
+
+def login(umbel, **more):
+    w = Wire(umbel.port, timeout=30).login(vhost="suite", **more)
+    w.channel(1)
+    return w
+
+
+def reset(w):
+    """Leave as a process that is killed with data unread: by RST."""
+    w.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    w.close()
+
+
+@pytest.mark.parametrize("fault", [
+    method(1, "basic.publish", immediate=True) + head(1, 0), method(1, "exchange.declare", exchange="i.x", type="nonsense"),
+    method(1, "basic.qos", prefetch_size=1), method(1, "channel.flow", active=False), b"\xff" * 64, body(1, b"x"),
+    method(1, "basic.cancel-ok", consumer_tag="x"), method(1, "tx.select-ok"),
+    message(1, b"x", headers=wire.raw_table(b"\1ad\x7f\xf8\0\0\0\0\0\0")),
+], ids=["immediate", "exchange type", "prefetch size", "flow", "garbage", "body", "cancel-ok", "select-ok", "NaN"])
+def test_a_connection_error_is_its_makers_alone(umbel, bystander, fault):
+    w = login(umbel)
+    w.send(message(1, b"before", routing_key="i.nowhere") + fault)
+    w.expect("connection.close")
+    w.close()
+    bystander.unharmed()
+
+
+def test_a_channel_error_is_its_channels_alone(umbel, bystander):
+    w = login(umbel)
+    w.channel(2)
+    w.call(2, "confirm.select")
+    w.send(message(1, b"x", exchange="i.none") + message(2, b"y", routing_key="i.nowhere"))
+    seen = {wire.parse(w.frame()[2])[0] for _ in range(2)}
+    assert seen == {"channel.close", "basic.ack"}
+    w.close()
+    bystander.unharmed()
+
+
+def test_deaths_in_the_middle_of_a_body_leave_no_half_message(umbel, node, bystander):
+    direct = Wire(node.address[1]).login(vhost="suite")
+    direct.channel(1)
+    direct.call(1, "queue.declare", queue="i.half")
+    for n in range(50):
+        w = login(umbel)
+        w.send(message(1, b"whole %d" % n, routing_key="i.half"))
+        w.send(method(1, "basic.publish", routing_key="i.half") + head(1, 1000000) + body(1, b"h" * 100000) + body(1, b"h" * 1000)[:500])
+        reset(w)
+    wait_for(lambda: direct.call(1, "queue.declare", queue="i.half", passive=True)["message_count"] >= 45, 10, what="the whole ones")
+    count = direct.call(1, "queue.delete", queue="i.half")["message_count"]
+    assert count <= 50
+    bystander.unharmed()
+
+
+def test_a_client_that_refuses_to_read_40_mib_of_deliveries(umbel, node, bystander):
+    direct = Wire(node.address[1], timeout=30).login(vhost="suite")
+    direct.channel(1)
+    direct.call(1, "confirm.select")
+    direct.call(1, "queue.declare", queue="i.big")
+    for _ in range(40):
+        direct.send(message(1, bytes(MIB), routing_key="i.big"))
+    acked = 0
+    while acked < 40:
+        args = direct.expect("basic.ack")
+        acked = args["delivery_tag"] if args["multiple"] else acked + 1
+    memory = Memory(umbel)
+    w = login(umbel)
+    w.send(method(1, "basic.consume", queue="i.big", no_ack=True, consumer_tag="deaf"))
+    time.sleep(5)
+    memory.end()
+    assert memory.peak - memory.first < 45, "MiB"
+    reset(w)
+    direct.call(1, "queue.delete", queue="i.big")
+    bystander.unharmed()
+
+
+def test_2047_channels_publish_and_are_confirmed(umbel, bystander):
+    w = login(umbel)
+    w.send(b"".join(method(n, "channel.open") for n in range(2, 2048)))
+    for _ in range(2046):
+        w.expect("channel.open-ok")
+    w.send(b"".join(method(n, "confirm.select") for n in range(1, 2048)))
+    for _ in range(2047):
+        w.expect("confirm.select-ok")
+    w.send(b"".join(message(n, b"x", routing_key="i.nowhere") for n in range(1, 2048)))
+    acked = set()
+    while len(acked) < 2047:
+        kind, channel, data = w.frame(30)
+        assert wire.parse(data)[0] == "basic.ack" and channel not in acked
+        acked.add(channel)
+    w.call(0, "connection.close", reply_code=200)
+    w.close()
+    bystander.unharmed(within=3)
+
+
+def test_a_flood_of_publishes(umbel, node, bystander):
+    w = login(umbel)
+    w.call(1, "confirm.select")
+    memory = Memory(umbel)
+    flood = b"".join(message(1, b"f" * 1000, routing_key="i.nowhere") for _ in range(1000))
+    for _ in range(60):
+        w.send(flood)
+    acked = 0
+    while acked < 60000:
+        args = w.expect("basic.ack", 30)
+        acked = args["delivery_tag"] if args["multiple"] else acked + 1
+    memory.end()
+    assert memory.peak - memory.first < 200, "MiB"
+    w.close()
+    bystander.unharmed(within=3)
+
+
+def test_four_hundred_clients_leave_by_reset_and_nothing_stays(umbel, bystander):
+    pid = umbel.process.popen.pid
+    before = resident(pid)
+    for _ in range(8):
+        gang = [login(umbel) for _ in range(50)]
+        for w in gang:
+            w.send(message(1, b"x" * 2000, routing_key="i.nowhere") + method(1, "basic.publish")[:7])
+        for w in gang:
+            reset(w)
+    wait_for(lambda: umbel.status()["sessions"]["total"] <= 1, 10, what="sessions gone")
+    assert resident(pid) - before < 60, "MiB"
+    bystander.unharmed(within=2)
+
+
+def test_consumers_death_returns_its_deliveries_at_once(umbel, node):
+    direct = Wire(node.address[1]).login(vhost="suite")
+    direct.channel(1)
+    direct.call(1, "queue.declare", queue="i.back")
+    direct.send(b"".join(message(1, b"%d" % n, routing_key="i.back") for n in range(100)))
+    w = login(umbel)
+    w.call(1, "basic.consume", queue="i.back", consumer_tag="c")
+    for _ in range(100):
+        w.expect("basic.deliver")
+        w.content()
+    assert direct.call(1, "queue.declare", queue="i.back", passive=True)["message_count"] == 0
+    began = time.monotonic()
+    reset(w)
+    wait_for(lambda: direct.call(1, "queue.declare", queue="i.back", passive=True)["message_count"] == 100, 5, 0.01, what="deliveries back")
+    assert time.monotonic() - began < 1
+    direct.call(1, "queue.delete", queue="i.back")
+
+
+def test_an_exclusive_queue_dies_with_its_owner_at_once(umbel, node):
+    w = login(umbel)
+    w.call(1, "queue.declare", queue="i.mine", exclusive=True)
+    direct = Wire(node.address[1]).login(vhost="suite")
+    direct.channel(1)
+    direct.send(method(1, "queue.declare", queue="i.mine", passive=True))
+    assert direct.expect("channel.close")["reply_code"] == 405
+    reset(w)
+
+    def gone():
+        d = Wire(node.address[1]).login(vhost="suite")
+        d.channel(1)
+        d.send(method(1, "queue.declare", queue="i.mine", passive=True))
+        code = d.expect("channel.close")["reply_code"]
+        d.close()
+        return code == 404
+    wait_for(gone, 3, 0.05, what="the exclusive queue's end")
