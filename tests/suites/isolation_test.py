@@ -6,10 +6,21 @@ import time
 import pytest
 import wire
 from bystander import Bystander, Memory, resident
+from conftest import WORK
 from harness.process import wait_for
+from harness.umbel import Umbel
 from wire import Wire, body, head, message, method
 
 MIB = 1 << 20
+
+
+@pytest.fixture
+def umbel(node, request):
+    """An Umbel for this test alone, so that what one test finds does not spoil the next."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
+    with Umbel(WORK / "isolation" / name, node.url()) as umbel:
+        yield umbel
+        assert umbel.stop() == 0, umbel.logged()[-2000:]
 
 
 @pytest.fixture

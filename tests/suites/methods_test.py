@@ -19,6 +19,8 @@ def test_every_method_is_exercised():
 
 
 def test_a_memory_alarm_is_told_and_its_end_too(node, umbel):
+    if not hasattr(node, "memory_alarm"):
+        pytest.skip("a broker that is not ours: no alarm can be raised")
     for address in (node.address, umbel.address):
         talk = methods.Talk(address, "suite")
         # A connection is told when it has published, as the broker does it: blocked at once, unblocked when it is over.
