@@ -13,7 +13,7 @@ use super::tls::Transport;
 use crate::session::SessionId;
 
 /// Reads of one client before others get their turn.
-const READS_A_TURN: u32 = 4;
+const READS_A_TURN: u32 = 2;
 /// How long a client that was told goodbye is listened to, so that a reset does not destroy our last words.
 const LINGER: Duration = Duration::from_millis(1500);
 /// What may wait behind a gate before the socket is left unread.

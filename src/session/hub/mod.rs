@@ -172,7 +172,7 @@ const PAUSE_MS_MAX: u64 = 400;
 /// A client with fewer publishes under way floods nobody.
 const FLOOD_MESSAGES: u64 = 16;
 /// What may wait unwritten on a link before floods pause. As much as one call writes: smaller writes cost the broker.
-const FLOOD_BYTES: usize = 512 * 1024;
+const FLOOD_BYTES: usize = 1024 * 1024;
 
 /// What came of one frame.
 enum Step {
