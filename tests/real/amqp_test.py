@@ -617,3 +617,52 @@ def test_a_memory_alarm_is_announced_to_who_publishes(node, via, vhost):
             with node.client(vhost=vhost) as direct:
                 return direct.depth("q") == 1
         wait_for(arrived, 10)
+
+
+# what Umbel adds
+
+def test_fifty_producers_share_a_few_connections(umbel, node, vhost):
+    before = node.connections()
+    clients = [umbel.client(vhost=vhost) for _ in range(50)]
+    clients[0].declare("q")
+    for client in clients:
+        client.publish("q", b"x")
+    wait_for(lambda: node.depth("q", vhost) == 50)
+    assert node.connections() - before <= 4
+    for client in clients:
+        client.bye()
+
+
+def test_a_known_login_opens_without_asking_the_broker(make_umbel, node, relay_to, vhost):
+    """300 ms away: the first connection waits for it, the next do not."""
+    relay = relay_to(node.address)
+    umbel = make_umbel(relay.url())
+    for way in relay.ways:
+        way.delay = 0.15
+    with umbel.client(vhost=vhost) as first:
+        first.declare("q")
+    began = time.monotonic()
+    with umbel.client(vhost=vhost) as second:
+        took = time.monotonic() - began
+        second.publish("q", b"x")
+        assert took < 0.15, f"connection and channel took {took * 1000:.0f} ms"
+        wait_for(lambda: node.depth("q", vhost) == 1)
+
+
+def test_the_upstream_s_own_credentials_can_replace_the_client_s(make_umbel, node, vhost):
+    node.add_user("proxy", "proxys-secret", vhost)
+    umbel = make_umbel(f"amqp://proxy:proxys-secret@127.0.0.1:{node.port}", upstream_options='credentials = "configured"')
+    with umbel.client(user="whoever", password="whatever", vhost=vhost) as client:
+        client.declare("q", exclusive=True)
+        client.consume("q")
+        users = node.eval("[rabbit_networking:connection_info(P, [user]) || P <- rabbit_networking:connections()]")
+        assert '<<"proxy">>' in users and '<<"whoever">>' not in users
+
+
+def test_an_unroutable_task_that_is_only_counted_is_acked_and_not_returned(make_umbel, node, vhost):
+    umbel = make_umbel(node.url(), upstream_options='mandatory = "count"')
+    with umbel.client(vhost=vhost) as client:
+        client.select_confirms()
+        client.publish("never-declared", b"[[], {}, {}]", headers={"task": "t", "id": "u1"}, content_type="application/json")
+        assert client.confirmed(1) == set()
+        assert client.returns == []

@@ -1,5 +1,7 @@
 """Rules one by one: every action a rule can take, seen in the broker, at the worker and at the caller."""
 
+import datetime
+import json
 import time
 
 import pytest
@@ -82,6 +84,29 @@ expiry = { default = "100s", stamp_ttl = true }
 name = "shortened"
 match = { headers = { how = "shorten" } }
 expiry = { max = "100s" }
+
+[[rules]]
+name = "late at the worker's door"
+match = { headers = { how = "on-delivery" } }
+expiry = { action = "revoke", on_delivery = true }
+
+[[rules]]
+name = "delayed ones keep their delay"
+match = { headers = { how = "delayed" } }
+route = { queue = "feeds", override = true }
+
+[[rules]]
+name = "nacked"
+match = { headers = { how = "nack" } }
+admission = { action = "nack" }
+[[rules]]
+name = "returned"
+match = { headers = { how = "return" } }
+admission = { action = "return" }
+[[rules]]
+name = "no more than ten at once"
+match = { headers = { how = "rate" } }
+admission = { action = "dead-letter", rate = 1, burst = 10, dead_letter = { queue = "too-many" } }
 
 [[rules]]
 name = "killed"
@@ -167,6 +192,29 @@ def test_a_missing_queue_is_declared_with_its_arguments(room, node):
         direct.declare("ranked", arguments={"x-max-priority": 7, "x-message-ttl": 3600000})
 
 
+def test_a_delayed_task_keeps_its_delay_and_only_its_end_is_routed(room, ruled, node):
+    """Celery 5.5's native delay is in the routing key: 28 bits, then the destination."""
+    bits = ".".join(f"{5:028b}")
+    with ruled.client(vhost=room.vhost) as client, node.client(vhost=room.vhost) as direct:
+        for exchange in ("celery_delayed_27", "celery_delayed_delivery"):
+            direct.call(1, "exchange.declare", exchange=exchange, type="topic", durable=True)
+        queue = direct.declare("", exclusive=True)
+        direct.call(1, "queue.bind", queue=queue, exchange="celery_delayed_27", routing_key="#")
+        direct.consume(queue)
+        client.publish(f"{bits}.celery", b"[[], {}, {}]", exchange="celery_delayed_27", content_type="application/json",
+                       headers={"task": "feeds.pull", "id": "d1", "how": "delayed"})
+        arrived = direct.delivery()
+        assert arrived.exchange == "celery_delayed_27"
+        assert arrived.routing_key == f"{bits}.feeds"
+        # at the end of its delay it is found: the queue is bound as a worker would have bound it
+        direct.publish(f"{bits}.feeds", b"[[], {}, {}]", exchange="celery_delayed_delivery", content_type="application/json",
+                       headers={"task": "proj.tasks.mul", "id": "d2"}, mandatory=True)
+        direct.select_confirms()
+        direct.publish("nowhere", b"")
+        direct.confirmed(1)
+        assert direct.returns == []
+
+
 # priority
 
 @pytest.mark.parametrize("word, asked, arrived", [
@@ -189,7 +237,6 @@ def test_late_ones_go_to_the_dead_letter_queue_with_the_reason(room):
 
 
 def raw_late(client, word):
-    import datetime
     past = (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=1)).isoformat()
     headers = {"task": "proj.tasks.add", "id": "raw-late", "expires": past, "how": word, "lang": "py", "retries": 0}
     client.publish("celery", b"[[1, 1], {}, {}]", headers=headers, content_type="application/json", content_encoding="utf-8", correlation_id="raw-late")
@@ -211,6 +258,26 @@ def test_late_ones_can_be_nacked(room, ruled):
         assert client.confirmed(1) == {1}
 
 
+def test_a_task_that_expired_in_its_queue_is_revoked_at_the_worker_s_door(room, ruled, node):
+    """Where a rule asks for it, what a broker kept too long is not delivered: the caller is told, the message is acknowledged."""
+    soon = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=0.7)).isoformat()
+    with ruled.client(vhost=room.vhost) as client, ruled.client(vhost=room.vhost) as worker, node.client(vhost=room.vhost) as direct:
+        replies = direct.declare("", exclusive=True)
+        client.declare("door")
+        headers = {"task": "proj.tasks.add", "id": "at-the-door", "expires": soon, "how": "on-delivery", "lang": "py", "retries": 0, "ignore_result": False}
+        client.publish("door", b"[[1, 1], {}, {}]", headers=headers, content_type="application/json", content_encoding="utf-8",
+                       correlation_id="at-the-door", reply_to=replies, delivery_mode=2)
+        client.publish("door", b"in time", content_type="text/plain")
+        wait_for(lambda: direct.depth("door") == 2)
+        time.sleep(1)
+        worker.consume("door", no_ack=False)
+        assert worker.delivery().body == b"in time"
+        wait_for(lambda: direct.depth(replies) == 1, 5, what="the REVOKED result")
+        result = json.loads(direct.get(replies).body)
+        assert (result["status"], result["task_id"]) == ("REVOKED", "at-the-door")
+    wait_for(lambda: node.depth("door", room.vhost) == 1, what="what was in time, unacknowledged, to return, and nothing else")
+
+
 def test_late_ones_can_pass(room):
     task_id, _ = room.call("add", how("late-pass", PAST + ", queue='passed'"), "(1, 1)")
     # Celery 5 stamps a TTL of nothing itself: the broker drops it where nobody waits, so the number is all there is to see
@@ -218,7 +285,6 @@ def test_late_ones_can_pass(room):
 
 
 def test_the_remaining_time_becomes_the_ttl(room, ruled):
-    import datetime
     soon = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=100)).isoformat()
     with ruled.client(vhost=room.vhost) as client:
         client.declare("stamped")
@@ -237,7 +303,6 @@ def test_an_expiry_is_imposed_where_there_was_none(room):
 
 
 def test_an_expiry_too_far_is_shortened(room):
-    import datetime
     room.call("add", how("shorten", "queue='shortened', expires=3600"), "(1, 1)")
     message = room.in_broker("shortened")
     left = datetime.datetime.fromisoformat(message.headers["expires"]) - datetime.datetime.now(datetime.timezone.utc)
@@ -292,6 +357,27 @@ def test_what_is_dropped_is_gone_and_the_producer_goes_on(room):
     task_id, _ = room.call("add", how("drop"), "(1, 1)")
     assert room.run_and_see("add", "", "(1, 2)")[0] == 3
     assert room.worker.ran(task_id) == []
+
+
+def test_what_a_rule_refuses_is_nacked_or_returned_where_it_says_so(room, ruled):
+    with ruled.client(vhost=room.vhost) as client:
+        client.select_confirms()
+        for word in ("nack", "return"):
+            client.publish("celery", b"[[1, 1], {}, {}]", headers={"task": "t", "id": word, "how": word}, content_type="application/json")
+        assert client.confirmed(2) == {1}
+        assert [m.headers["id"] for m in client.returns] == ["return"]
+
+
+def test_a_rate_lets_its_burst_through_and_keeps_the_rest(room, ruled, node):
+    with ruled.client(vhost=room.vhost) as client, node.client(vhost=room.vhost) as direct:
+        client.declare("rated")
+        client.select_confirms()
+        for i in range(40):
+            client.publish("rated", b"[[1, 1], {}, {}]", headers={"task": "t", "id": str(i), "how": "rate"}, content_type="application/json")
+        assert client.confirmed(40) == set()
+        through = direct.depth("rated")
+        assert 10 <= through <= 13
+        wait_for(lambda: direct.depth("too-many") == 40 - through, 5)
 
 
 def test_a_serializer_can_be_kept_out(room):
