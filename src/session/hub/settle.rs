@@ -2,7 +2,7 @@
 
 use super::Hub;
 use crate::session::client::State;
-use crate::session::lane::{Item, Kind, Store};
+use crate::session::lane::{Item, Kind, PublishFlags, Store};
 use crate::session::{LaneId, LinkId, Now, SessionId};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method::{MethodId, MethodWriter};
@@ -39,7 +39,8 @@ impl Hub {
         self.sweep(now, lane_id);
     }
 
-    /// The usual case of many confirms: publishes from the front on, acked together. Stops at what is no publish.
+    /// The usual case of many confirms: publishes from the front on, acked together. Stops at whatever is more than that. Does for each
+    /// what `settle_publish` does for one.
     fn acked_run(&mut self, now: Now, lane_id: LaneId, upto: u64) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let mut link = lane.lease.and_then(|(lid, _)| self.links.get_mut(lid.0));
@@ -47,12 +48,12 @@ impl Hub {
         let mut window =
             session.as_mut().and_then(|s| s.channel(lane.channel)).and_then(|c| c.confirm.as_mut());
         let (mut count, mut bytes, mut told) = (0, 0, false);
-        while lane.sent > 0
-            && lane
-                .items
-                .front()
-                .is_some_and(|i| i.tag <= upto && (i.settled || matches!(i.kind, Kind::Publish(_))))
-        {
+        let pool = lane.pool;
+        let mut records = Vec::new();
+        let plain = |i: &Item| {
+            i.tag <= upto && (i.settled || matches!(i.kind, Kind::Publish(PublishFlags { risky: false, .. })))
+        };
+        while lane.sent > 0 && lane.items.front().is_some_and(plain) {
             let Some(item) = lane.items.pop_front() else { break };
             lane.sent -= 1;
             if item.settled {
@@ -60,6 +61,7 @@ impl Hub {
             }
             count += 1;
             bytes += u64::from(item.len);
+            records.extend(item.record);
             self.counters.confirm_wait_ms += now.ms.saturating_sub(item.at_ms);
             if let (Store::Stream(spot), Some(link)) = (item.store, &mut link) {
                 link.out.release(&mut self.spares, spot);
@@ -78,13 +80,15 @@ impl Hub {
                 u.orphaned = u.orphaned.saturating_sub(count);
             }
         }
-        let (Some(s), Some(sid)) = (session, lane.session) else { return };
-        s.unsettled = s.unsettled.saturating_sub(count);
-        if let (Some(c), true) = (s.channel(lane.channel), told) {
-            if !c.answers_due {
+        if let (Some(s), Some(sid)) = (session, lane.session) {
+            s.unsettled = s.unsettled.saturating_sub(count);
+            if let Some(c) = s.channel(lane.channel).filter(|c| told && !c.answers_due) {
                 c.answers_due = true;
                 self.answers_due.push((sid, lane.channel));
             }
+        }
+        for number in records {
+            self.record_done(pool, number);
         }
     }
 
