@@ -42,7 +42,8 @@ def arrives(umbel, frame_max, sizes):
             w.frame(60)
             while len(got) < size:
                 _, _, part = w.frame(60)
-                longest, got = max(longest, len(part)), got + part
+                longest = max(longest, len(part))
+                got += part
             assert bytes(got) == data
             assert longest <= frame_max - 8
 
@@ -76,6 +77,7 @@ def test_more_channels_than_a_link_has():
                 for n in range(1, 6):
                     w.channel(n)
                     w.call(n, "confirm.select")
+                for n in range(1, 6):
                     w.send(message(n, b"x", routing_key="l.nowhere"))
             for w in made:
                 for _ in range(5):
