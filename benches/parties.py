@@ -16,10 +16,10 @@ UMBEL = Path(os.environ.get("UMBEL_BINARY", HERE.parent / "target" / "release" /
 
 
 class NullBroker:
-    def __init__(self, directory):
+    def __init__(self, directory, *options):
         self.port, control = free_port(), free_port()
         self.control = f"127.0.0.1:{control}"
-        self.child = Child([BIN / "nullbroker", "--port", self.port, "--control", control], OTHER_CORE, directory / "nullbroker.log")
+        self.child = Child([BIN / "nullbroker", "--port", self.port, "--control", control, *options], OTHER_CORE, directory / "nullbroker.log")
         wait_for(lambda: accepts(self.port) and accepts(control), 10, "the null broker")
 
     def counts(self):

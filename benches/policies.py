@@ -58,5 +58,5 @@ COMPRESS = """
 [[rules]]
 name = "all bodies travel compressed"
 match = { size_over = "256B" }
-compression = { codec = "zlib" }
+compression = { codec = "zlib", min_size = "256B" }
 """

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import messages
-from parties import BIN, HERE, NullBroker, Rabbit, Relay, contenders
+from parties import BIN, HERE, Contender, NullBroker, Rabbit, Relay, contenders
 from system import CORES, OTHER_CORE, PROXY_CORE, Child, machine
 
 MAIN = ["direct", "haproxy", "umbel", "umbel-policy", "umbel-10k", "umbel-durable", "umbel-compress"]
-NULL, REAL, FAR = "null", "rabbit", "far"
+NULL, MUTE, REAL, FAR = "null", "mute", "rabbit", "far"
 
 
 class Scenario:
@@ -49,6 +49,11 @@ def scenarios(quick):
         Scenario("idle-producer", "the same after one confirmed publish each", NULL, {"mode": "idle", "connections": 2000, "publish": 1, "seconds": 8},
                  ["haproxy", "umbel"], ("memory",), message="1k", fresh=True),
         Scenario("storm", "10,000 clients at once", NULL, {"mode": "storm", "connections": 10_000}, ["direct", "umbel"], ("seconds", "lost", "upstream_connections"), fresh=True),
+        Scenario("spool", "small publishes that only the spool acknowledges, window 10,000", MUTE, publish(400_000, connections=1, window=10_000), ["umbel-durable"],
+                 ("rate", "proxy_us"), message="small"),
+        Scenario("spool-1k", "the same with 1 KB", MUTE, publish(200_000, connections=1, window=10_000), ["umbel-durable"], ("rate", "proxy_us"), message="1k"),
+        Scenario("spool-latency", "one publish at a time that only the spool acknowledges (µs), beside one fsync of the same disk", MUTE,
+                 {"mode": "latency", "count": 2_000 // n, "warm": 50}, ["fsync", "umbel-durable"], ("p50_us", "p99_us"), message="1k"),
         Scenario("rabbit", "RabbitMQ, durable queue, window 10,000", REAL, publish(40_000, connections=1, window=10_000, warm=2000), ["direct", "haproxy", "umbel", "umbel-policy"],
                  ("rate", "proxy_us", "broker_us"), message="durable", before="purge"),
         Scenario("rabbit-none", "the same, no confirms asked", REAL, publish(40_000, connections=1, warm=2000), ["direct", "haproxy", "umbel"],
@@ -69,14 +74,14 @@ class Stage:
     def __init__(self, directory, kind, names):
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.kind, self.relay = directory, kind, None
-        self.broker = NullBroker(directory) if kind == NULL else Rabbit(directory)
+        self.broker = Rabbit(directory) if kind in (REAL, FAR) else NullBroker(directory, *(["--mute"] if kind == MUTE else []))
         front = self.broker.port
         if kind == FAR:
             self.relay = Relay(directory, self.broker.port, 50)
             front = self.relay.port
         self.front = front
         self.contenders = contenders(names, directory, front)
-        if kind == NULL:
+        if kind in (NULL, MUTE):
             self.files = messages.write(directory / "messages")
         else:
             path = directory / "durable.bin"
@@ -85,6 +90,8 @@ class Stage:
             self.files = {"durable": (path, len(publishes[0]))}
 
     def find(self, name):
+        if name == "fsync":
+            return Contender("fsync", 0)
         return next(c for c in self.contenders if c.name == name)
 
     def stop(self):
@@ -131,8 +138,23 @@ class Load:
         self.child.popen.wait(30)
 
 
+def fsyncs(directory, count):
+    """What one fsync of a kilobyte takes here, appended to a file as the spool's log is."""
+    times = []
+    with open(directory / "fsync", "ab", buffering=0) as file:
+        for _ in range(count):
+            file.write(b"x" * 1024)
+            start = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append((time.perf_counter() - start) * 1e6)
+    times.sort()
+    return {"p50_us": times[len(times) // 2], "p99_us": times[len(times) * 99 // 100]}
+
+
 def measure(stage, scenario, contender):
     """One round of one contender: numbers by name."""
+    if contender.name == "fsync":
+        return fsyncs(stage.directory, 500)
     core = PROXY_CORE if scenario.one_core else OTHER_CORE
     for process in stage.broker.processes():
         process.pin(core)
@@ -181,7 +203,7 @@ def measure(stage, scenario, contender):
 
 
 def rounds(stage, scenario, number):
-    names = [n for n in (scenario.names or MAIN) if any(c.name == n for c in stage.contenders)]
+    names = [n for n in (scenario.names or MAIN) if n == "fsync" or any(c.name == n for c in stage.contenders)]
     results = {name: [] for name in names}
     for i in range(number):
         for name in names:
@@ -196,7 +218,7 @@ def rounds(stage, scenario, number):
                 print(f"{scenario.name} {name} round {i + 1}: {why}", file=sys.stderr)
                 continue
             finally:
-                if contender is not stage.find(name):
+                if scenario.fresh and contender is not stage.find(name):
                     contender.stop()
             shown = " ".join(f"{f}={result[f]:.3f}" for f in scenario.figures if f in result)
             print(f"{scenario.name} {name} round {i + 1}: {shown}", file=sys.stderr, flush=True)
@@ -234,7 +256,7 @@ def table(scenario, results):
             s = summary(values)
             out.setdefault(name, {})[f] = s
             base = None
-            for rival in ("haproxy", "direct"):
+            for rival in ("haproxy", "direct", "fsync"):
                 if out.get(rival, {}).get(f, {}).get("median"):
                     base = out[rival][f]["median"]
                     break
@@ -264,7 +286,7 @@ def main():
               f"medians of {number} interleaved rounds (least–most), ratios to HAProxy's median, or to direct's where HAProxy has none."]
     everything = {"machine": m, "rounds": number, "date": time.strftime("%Y-%m-%d"), "scenarios": {}}
     try:
-        for kind in (NULL, REAL, FAR):
+        for kind in (NULL, MUTE, REAL, FAR):
             here = [s for s in chosen if s.broker == kind]
             if not here:
                 continue

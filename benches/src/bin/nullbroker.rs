@@ -1,6 +1,6 @@
 //! A broker that keeps nothing: logs everybody in, answers declares, counts publishes and confirms them, one ack for each read.
 //!
-//! Control: a line on the second port is answered with one line of JSON, what was counted so far.
+//! `--mute`: it confirms nothing, so that whoever acknowledges has the publish elsewhere. Control: a line on the second port is answered with one line of JSON, what was counted so far.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -47,6 +47,7 @@ struct Connection {
     out: Vec<u8>,
     touched: Vec<u16>,
     closing: bool,
+    mute: bool,
 }
 
 fn start(out: &mut Vec<u8>) {
@@ -194,7 +195,8 @@ impl Connection {
             (20, 40) => Method::new(out, number, 20, 41).end(),
             (85, 10) => {
                 Method::new(out, number, 85, 11).end();
-                self.channel(number).confirms = true;
+                let confirms = !self.mute;
+                self.channel(number).confirms = confirms;
             }
             (50, 10) => {
                 let (queue, at) = name(6);
@@ -288,8 +290,9 @@ fn control(port: u16, counts: Arc<Counts>) {
 }
 
 fn main() -> std::io::Result<()> {
-    let args = Args::from_env(&["port", "control"]);
+    let args = Args::from_env(&["port", "control", "mute"]);
     let counts = Arc::new(Counts::default());
+    let mute = args.flag("mute");
     control(args.number("control", 5699), Arc::clone(&counts));
     let mut listener = {
         let std = std::net::TcpListener::bind(("127.0.0.1", args.number("port", 5698_u16)))?;
@@ -328,6 +331,7 @@ fn main() -> std::io::Result<()> {
                                 out: Vec::new(),
                                 touched: Vec::new(),
                                 closing: false,
+                                mute,
                             });
                         }
                         Err(e) if e.kind() == ErrorKind::WouldBlock => break,
