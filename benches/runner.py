@@ -50,10 +50,10 @@ def scenarios(quick):
                  ["haproxy", "umbel"], ("memory",), message="1k", fresh=True),
         Scenario("storm", "10,000 clients at once", NULL, {"mode": "storm", "connections": 10_000}, ["direct", "umbel"], ("seconds", "lost", "upstream_connections"), fresh=True),
         Scenario("spool", "small publishes that only the spool acknowledges, window 10,000", MUTE, publish(400_000, connections=1, window=10_000), ["umbel-durable"],
-                 ("rate", "proxy_us"), message="small"),
-        Scenario("spool-1k", "the same with 1 KB", MUTE, publish(200_000, connections=1, window=10_000), ["umbel-durable"], ("rate", "proxy_us"), message="1k"),
+                 ("rate", "proxy_us"), message="small", fresh=True),
+        Scenario("spool-1k", "the same with 1 KB", MUTE, publish(200_000, connections=1, window=10_000), ["umbel-durable"], ("rate", "proxy_us"), message="1k", fresh=True),
         Scenario("spool-latency", "one publish at a time that only the spool acknowledges (µs), beside one fsync of the same disk", MUTE,
-                 {"mode": "latency", "count": 2_000 // n, "warm": 50}, ["fsync", "umbel-durable"], ("p50_us", "p99_us"), message="1k"),
+                 {"mode": "latency", "count": 2_000 // n, "warm": 50}, ["fsync", "umbel-durable"], ("p50_us", "p99_us"), message="1k", fresh=True),
         Scenario("rabbit", "RabbitMQ, durable queue, window 10,000", REAL, publish(40_000, connections=1, window=10_000, warm=2000), ["direct", "haproxy", "umbel", "umbel-policy"],
                  ("rate", "proxy_us", "broker_us"), message="durable", before="purge"),
         Scenario("rabbit-none", "the same, no confirms asked", REAL, publish(40_000, connections=1, warm=2000), ["direct", "haproxy", "umbel"],
@@ -209,7 +209,7 @@ def rounds(stage, scenario, number):
         for name in names:
             contender = stage.find(name)
             try:
-                # Memory that an earlier burst left behind would hide what a connection takes.
+                # Memory that an earlier burst left behind would hide what a connection takes, and a window that it left full would slow it.
                 if scenario.fresh and contender.child:
                     contender = contenders([name], stage.directory, stage.front)[0]
                 result = measure(stage, scenario, contender)
