@@ -1,4 +1,5 @@
 """One broker and one transparent Umbel for these suites, by the harness of tests/real."""
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "real")]
 from harness.rabbit import RabbitNode  # noqa: E402
 from harness.umbel import Umbel  # noqa: E402
 
-WORK = HERE.parent.parent / "target" / "suites" / "pytest"
+# Each test process its own place: one that was killed may have left its broker alive.
+WORK = HERE.parent.parent / "target" / "suites" / ("pytest-%d" % os.getpid())
 
 
 def pytest_addoption(parser):
