@@ -278,7 +278,7 @@ def main():
     wanted = [w for w in args.only.split(",") if w]
     chosen = [s for s in scenarios(args.quick) if not wanted or s.name in wanted]
     names = [c for c in args.contenders.split(",") if c] or MAIN
-    out = Path(args.out)
+    out = Path(args.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=out))
     m = machine()
