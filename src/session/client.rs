@@ -5,6 +5,7 @@
 //!            states in brackets wait for an upstream, and only where nothing is remembered
 //! ```
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -46,9 +47,34 @@ pub(super) enum Gate {
     /// For earlier publishes to settle, until then at most.
     Barrier {
         until_ms: u64,
-        /// Also those of clients that are gone.
-        orphans: bool,
+        /// Also those of clients that are gone: until the upstream has settled so many of them.
+        orphans: Option<u64>,
     },
+    /// For replies owed on a channel, so that ours do not overtake them.
+    Replies {
+        channel: u16,
+        owed: Owed,
+        until_ms: u64,
+    },
+}
+
+/// Which replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// On the channel's lane.
+    Lane,
+    /// On the client's own link.
+    Own,
+    Any,
+}
+
+/// A reply that a client's own link owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// To the client.
+    Told,
+    /// To us: the client has said no-wait.
+    Ours,
 }
 
 /// What a channel's open content is.
@@ -88,6 +114,14 @@ pub(super) struct Channel {
     pub(super) no_ack_unnamed: std::collections::VecDeque<bool>,
     /// The broker has closed it on the client's own link, and gets the client's close-ok.
     pub(super) broker_closed: bool,
+    /// Methods of the client on its lane that it waits for.
+    pub(super) lane_replies: u32,
+    /// Methods on its own link that will be answered, in order.
+    pub(super) own_replies: VecDeque<Reply>,
+    /// A content from its own link is on its way to the client: its octets to come, `None` before its header.
+    pub(super) relaying: Option<Option<u64>>,
+    /// What waits for the end of that content: nothing may come between its frames.
+    pub(super) deferred: Vec<u8>,
 }
 
 impl Channel {
@@ -105,6 +139,19 @@ impl Channel {
             no_ack: Vec::new(),
             no_ack_unnamed: std::collections::VecDeque::new(),
             broker_closed: false,
+            lane_replies: 0,
+            own_replies: VecDeque::new(),
+            relaying: None,
+            deferred: Vec::new(),
+        }
+    }
+
+    pub(super) fn owes(&self, owed: Owed) -> bool {
+        let (lane, own) = (self.lane_replies > 0, !self.own_replies.is_empty());
+        match owed {
+            Owed::Lane => lane,
+            Owed::Own => own,
+            Owed::Any => lane || own,
         }
     }
 }
@@ -189,6 +236,19 @@ impl Session {
     pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
         let index = self.channels.binary_search_by_key(&number, |(n, _)| *n).ok()?;
         self.channels.get_mut(index).map(|(_, c)| &mut **c)
+    }
+
+    /// Where frames of ours for a channel go: behind the content that is being relayed on it, if there is one.
+    pub(super) fn out_for(&mut self, number: u16) -> &mut Vec<u8> {
+        match self
+            .channels
+            .binary_search_by_key(&number, |(n, _)| *n)
+            .ok()
+            .and_then(|i| self.channels.get_mut(i))
+        {
+            Some((_, c)) if c.relaying.is_some() => &mut c.deferred,
+            _ => &mut self.out,
+        }
     }
 
     pub(super) fn add_channel(&mut self, number: u16) {

@@ -49,6 +49,8 @@ pub(super) struct Upstream {
     pub(super) unsettled_bytes: u64,
     /// Of them, those whose client is gone.
     pub(super) orphaned: u64,
+    /// How many of those have been settled, ever.
+    pub(super) orphans_settled: u64,
     pub(super) probing: bool,
     pub(super) probe_at_ms: u64,
     pub(super) probe_attempt: u32,
@@ -65,6 +67,7 @@ impl Upstream {
             unsettled: 0,
             unsettled_bytes: 0,
             orphaned: 0,
+            orphans_settled: 0,
             probing: false,
             probe_at_ms: 0,
             probe_attempt: 0,

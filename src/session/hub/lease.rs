@@ -301,8 +301,10 @@ impl Hub {
     }
 
     pub(super) fn orphan_channel(&mut self, now: Now, sid: SessionId, ch: u16) {
-        let lanes =
-            self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).map(|c| std::mem::take(&mut c.lanes));
+        let lanes = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).map(|c| {
+            c.lane_replies = 0;
+            std::mem::take(&mut c.lanes)
+        });
         for (_, lane_id) in lanes.unwrap_or_default() {
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
             lane.session = None;

@@ -243,14 +243,14 @@ impl Hub {
             .is_some_and(|c| c.confirm.is_some());
         let count = self.lanes.get(lane_id.0).map_or(0, |l| l.items.len());
         for after in index..count {
-            let method = self
+            // Methods behind an error are thrown away by a broker, and so are publishes: where they are numbered, the client knows
+            // that they were not confirmed; where not, they were accepted and go on.
+            let goes = self
                 .lanes
                 .get(lane_id.0)
                 .and_then(|l| l.items.get(after))
-                .is_some_and(|i| !i.settled && matches!(i.kind, Kind::Method { .. }));
-            // Methods behind an error are thrown away by a broker, and so are publishes: a client with confirms knows that they
-            // were not confirmed; for one without, they were accepted and go on.
-            if method || confirms {
+                .is_some_and(|i| matches!(i.kind, Kind::Publish(_)) && !(confirms && i.seq != 0));
+            if !goes {
                 self.settle_unanswered(lane_id, after);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::connection::syntax;
 use super::{Hub, Step};
-use crate::session::client::{ChannelState, Gate, Pin, State};
+use crate::session::client::{ChannelState, Gate, Owed, Pin, Reply, State};
 use crate::session::confirm::ConfirmWindow;
 use crate::session::judge::Judge;
 use crate::session::lane::Kind;
@@ -92,7 +92,12 @@ impl Hub {
         let pin = s.pin;
         s.add_channel(ch);
         match pin {
-            Pin::Up(lid) => self.link_push(lid, ch, frame.payload),
+            Pin::Up(lid) => {
+                if let Some(c) = s.channel(ch) {
+                    c.own_replies.push_back(Reply::Told);
+                }
+                self.link_push(lid, ch, frame.payload);
+            }
             _ => self.client_push(sid, ch, &MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done()),
         }
         let _ = now;
@@ -155,6 +160,7 @@ impl Hub {
         }
         c.state = ChannelState::Closing;
         c.assembly = None;
+        c.own_replies.clear();
         c.confirm = None;
         self.client_push(sid, ch, &method::write_close(MethodId::CHANNEL_CLOSE, code, text, cause));
         self.orphan_channel(now, sid, ch);
@@ -182,18 +188,13 @@ impl Hub {
         if !spec.from_client || id.class() == 10 {
             return Err(Refusal::connection(503, "unimplemented method", id));
         }
-        let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(took) };
-        let pin = s.pin;
         // What we answer ourselves does not overtake what the broker has yet to answer.
-        let answered_here =
-            matches!(id, MethodId::CHANNEL_FLOW | MethodId::CONFIRM_SELECT | MethodId::TX_SELECT);
-        if answered_here
-            && !matches!(pin, Pin::Up(_))
-            && self.awaits_reply(sid, ch)
-            && !self.barrier(now, sid, false)
-        {
+        let ours = matches!(id, MethodId::CONFIRM_SELECT | MethodId::CHANNEL_FLOW);
+        if ours && !self.replies_came(sid, ch, Owed::Any, u64::MAX) {
             return Ok(Step::Hold);
         }
+        let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(took) };
+        let pin = s.pin;
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return Ok(took) };
         match id {
             MethodId::CHANNEL_OPEN => Err(Refusal::connection(504, "second 'channel.open' seen", id)),
@@ -278,10 +279,13 @@ impl Hub {
             return unknown_delivery(id, payload).map(|()| Step::Took(frame.wire_len()));
         }
         if !pinned && !needs_own_link(id, payload) {
-            self.relay(now, sid, ch, id, payload);
+            self.relay(now, sid, ch, id, payload)?;
             return Ok(Step::Took(frame.wire_len()));
         }
         let Some(lid) = self.ensure_pinned(now, sid) else { return Ok(Step::Hold) };
+        if !self.replies_came(sid, ch, Owed::Lane, u64::MAX) {
+            return Ok(Step::Hold);
+        }
         if let Some(orphans) = observes(id) {
             if !self.barrier(now, sid, orphans) {
                 return Ok(Step::Hold);
@@ -291,8 +295,30 @@ impl Hub {
             self.note_consume(sid, ch, args);
         }
         self.before_own(sid, ch, id, payload, lid);
-        self.link_push(lid, ch, payload);
+        self.expect_reply(sid, ch, id, payload, lid);
         Ok(Step::Took(frame.wire_len()))
+    }
+
+    /// A method goes to the client's own link. What it declares without waiting, we wait for: its next publish goes another way.
+    fn expect_reply(&mut self, sid: SessionId, ch: u16, id: MethodId, payload: &[u8], lid: LinkId) {
+        let consumes = matches!(id, MethodId::BASIC_CONSUME | MethodId::BASIC_CANCEL);
+        let (waiting, nowait) = without_nowait(id, payload);
+        let expected = has_reply(id) && !(consumes && nowait);
+        if let (true, Some(c)) = (expected, self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch))) {
+            c.own_replies.push_back(if nowait { Reply::Ours } else { Reply::Told });
+        }
+        self.link_push(lid, ch, if expected { &waiting } else { payload });
+    }
+
+    /// Whether replies that are owed on a channel have come, so that what is said next does not overtake them. Closes the gate if not.
+    pub(super) fn replies_came(&mut self, sid: SessionId, ch: u16, owed: Owed, until_ms: u64) -> bool {
+        let Some(s) = self.sessions.get_mut(sid.0) else { return true };
+        if s.state == State::Draining || !s.channel(ch).is_some_and(|c| c.owes(owed)) {
+            return true;
+        }
+        s.gate = Gate::Replies { channel: ch, owed, until_ms };
+        self.barriers.push(sid);
+        false
     }
 
     /// tx and direct reply-to need publishes on the client's own channel from here on.
@@ -378,17 +404,6 @@ impl Hub {
             })
     }
 
-    /// Whether a method of this channel waits for its reply on a lane.
-    fn awaits_reply(&self, sid: SessionId, ch: u16) -> bool {
-        let Some(s) = self.sessions.get(sid.0) else { return false };
-        s.unsettled > 0
-            && s.channels.iter().filter(|(n, _)| *n == ch).any(|(_, c)| {
-                c.lanes.iter().filter_map(|(_, l)| self.lanes.get(l.0)).any(|l| {
-                    l.items.iter().any(|i| !i.settled && matches!(i.kind, Kind::Method { tell: true, .. }))
-                })
-            })
-    }
-
     /// A barrier's pass counts for one frame only.
     pub(super) fn forget_pass(&mut self, sid: SessionId) {
         if let Some(s) = self.sessions.get_mut(sid.0) {
@@ -403,8 +418,12 @@ impl Hub {
         if std::mem::take(&mut s.passed) {
             return true;
         }
-        let ghosts = orphans && self.upstreams.get(s.upstream.0).is_some_and(|u| u.orphaned > 0);
-        if s.unsettled == 0 && !ghosts {
+        let orphans = self
+            .upstreams
+            .get(s.upstream.0)
+            .filter(|u| orphans && u.orphaned > 0)
+            .map(|u| u.orphans_settled + u.orphaned);
+        if s.unsettled == 0 && orphans.is_none() {
             return true;
         }
         s.gate = Gate::Barrier { until_ms, orphans };
@@ -499,7 +518,9 @@ fn nowait_bit(id: MethodId) -> u8 {
         MethodId::EXCHANGE_BIND
         | MethodId::EXCHANGE_UNBIND
         | MethodId::QUEUE_BIND
-        | MethodId::QUEUE_PURGE => 1,
+        | MethodId::QUEUE_PURGE
+        | MethodId::BASIC_CANCEL => 1,
+        MethodId::BASIC_CONSUME => 8,
         _ => 0,
     }
 }

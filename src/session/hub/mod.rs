@@ -29,7 +29,9 @@ use super::judge::Judge;
 use super::lane::Lane;
 use super::stream::Spares;
 use super::upstream::{Link, LinkState, LinkUse, Pool, Upstream};
-use super::{Limits, LinkId, Now, PoolId, Refusal, Scope, SessionId, UpstreamId, UpstreamSettings, Url};
+use super::{
+    LaneId, Limits, LinkId, Now, PoolId, Refusal, Scope, SessionId, UpstreamId, UpstreamSettings, Url,
+};
 use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use crate::wire::method::{self, MethodId};
 
@@ -154,6 +156,8 @@ pub struct Hub {
     dirty_links: Vec<LinkId>,
     dirty_sessions: Vec<SessionId>,
     answers_due: Vec<(SessionId, u16)>,
+    /// Lanes that may have become empty and nobody's while something was sent; ended once nothing is under way.
+    ending: Vec<LaneId>,
     /// Sessions behind a barrier, and those whose reads are paused.
     barriers: Vec<SessionId>,
     paused: Vec<SessionId>,
@@ -216,6 +220,7 @@ impl Hub {
             dirty_links: Vec::new(),
             dirty_sessions: Vec::new(),
             answers_due: Vec::new(),
+            ending: Vec::new(),
             barriers: Vec::new(),
             paused: Vec::new(),
             random,
@@ -507,7 +512,7 @@ impl Hub {
             if matches!(s.state, State::Done | State::Draining) {
                 return;
             }
-            write_frame(&mut s.out, FrameKind::Method, ChannelId(channel), payload);
+            write_frame(s.out_for(channel), FrameKind::Method, ChannelId(channel), payload);
         }
         self.mark_client(sid);
     }

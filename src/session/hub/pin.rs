@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::link::Words;
 use super::settle::relay_frames;
 use super::{Action, Hub};
-use crate::session::client::{ChannelState, Gate, Pin, State};
+use crate::session::client::{Channel, ChannelState, Gate, Pin, Reply, State};
 use crate::session::judge::Judge;
 use crate::session::upstream::{LinkState, LinkUse};
 use crate::session::{LinkId, Now, SessionId};
@@ -128,7 +128,8 @@ impl Hub {
             if !self.pinned_method(now, lid, sid, ch, id, args, frame.payload) {
                 return;
             }
-        } else if self.links.get(lid.0).is_some_and(|l| l.swallow_close_ok.contains(&ch)) {
+        } else if !self.is_relaying(sid, ch) {
+            // The content of a delivery on a channel that we have closed.
             return;
         }
         let Some(s) = self.sessions.get_mut(sid.0) else { return };
@@ -142,7 +143,19 @@ impl Hub {
         } else {
             s.out.extend_from_slice(bytes);
         }
+        if let Ok(index) = s.channels.binary_search_by_key(&ch, |(n, _)| *n) {
+            if let Some((_, c)) = s.channels.get_mut(index) {
+                note_content(c, frame);
+                if c.relaying.is_none() {
+                    s.out.append(&mut c.deferred);
+                }
+            }
+        }
         self.mark_client(sid);
+    }
+
+    fn is_relaying(&mut self, sid: SessionId, ch: u16) -> bool {
+        self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).is_some_and(|c| c.relaying.is_some())
     }
 
     /// What a method on a client's own link means to us; `false`: the client does not see it.
@@ -165,7 +178,7 @@ impl Hub {
             return false;
         }
         match id {
-            MethodId::CHANNEL_OPEN_OK => !link.swallow_open_ok.remove(&ch),
+            MethodId::CHANNEL_OPEN_OK => !link.swallow_open_ok.remove(&ch) && self.reply_came(sid, ch),
             // We asked for confirms on an own channel without the client's knowledge of when.
             MethodId::CONFIRM_SELECT_OK => false,
             MethodId::BASIC_ACK | MethodId::BASIC_NACK => {
@@ -185,6 +198,7 @@ impl Hub {
                         c.state = ChannelState::Closing;
                         c.broker_closed = true;
                         c.assembly = None;
+                        c.own_replies.clear();
                         c.confirm = None;
                         self.counters.channel_errors += 1;
                         true
@@ -204,13 +218,24 @@ impl Hub {
             }
             MethodId::BASIC_CONSUME_OK => {
                 self.note_consume_ok(sid, ch, args);
-                true
+                self.reply_came(sid, ch)
             }
+            MethodId::BASIC_DELIVER
+            | MethodId::BASIC_RETURN
+            | MethodId::BASIC_CANCEL
+            | MethodId::CHANNEL_FLOW => true,
             _ => {
                 self.note_reply(sid, ch, id, payload);
-                true
+                self.reply_came(sid, ch)
             }
         }
+    }
+
+    /// A reply has come on a client's own link; whether the client waits for it.
+    fn reply_came(&mut self, sid: SessionId, ch: u16) -> bool {
+        let reply =
+            self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).and_then(|c| c.own_replies.pop_front());
+        reply != Some(Reply::Ours)
     }
 
     /// Confirms of an own channel: the broker counts from where it was switched.
@@ -244,4 +269,29 @@ impl Hub {
             _ => None,
         }
     }
+}
+
+/// Follows a content through its frames.
+fn note_content(c: &mut Channel, frame: Frame<'_>) {
+    c.relaying = match (frame.kind, c.relaying) {
+        (FrameKind::Method, _) => {
+            let carries = method::split(frame.payload).is_ok_and(|(id, _)| {
+                matches!(id, MethodId::BASIC_DELIVER | MethodId::BASIC_RETURN | MethodId::BASIC_GET_OK)
+            });
+            carries.then_some(None)
+        }
+        (FrameKind::Header, Some(None)) => {
+            let size = frame
+                .payload
+                .get(4..12)
+                .and_then(|b| b.first_chunk::<8>())
+                .map_or(0, |b| u64::from_be_bytes(*b));
+            (size > 0).then_some(Some(size))
+        }
+        (FrameKind::Body, Some(Some(left))) => {
+            let left = left.saturating_sub(crate::wire::num::u64_of(frame.payload.len()));
+            (left > 0).then_some(Some(left))
+        }
+        (_, as_it_was) => as_it_was,
+    };
 }

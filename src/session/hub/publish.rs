@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::{Hub, Step};
-use crate::session::client::{Assembly, Pin, State};
+use crate::session::client::{Assembly, Owed, Pin, State};
 use crate::session::judge::{Authored, Decision, Edited, Judge, PublishView, SessionFacts, Settle, Settled};
 use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
+use crate::session::stream::CHUNK_BYTES;
 use crate::session::upstream::{LinkState, TargetState};
 use crate::session::{LaneId, Now, OutStream, Refusal, SessionId, Spares, Spot, Target, UpstreamId};
 use crate::wire::frame::{ChannelId, FRAME_OVERHEAD, Frame, FrameKind, parse_frame, write_body, write_frame};
@@ -140,6 +141,10 @@ impl Hub {
         }
         if publish.immediate {
             return Err(Refusal::connection(540, "immediate=true", MethodId::BASIC_PUBLISH));
+        }
+        // What it declares on a link of its own must be there before what it publishes here.
+        if !self.replies_came(sid, frame.channel.0, Owed::Own, now.ms + self.limits.barrier_ms) {
+            return Ok(Step::Hold);
         }
         let frame_max = self.sessions.get(sid.0).map_or(0, |s| s.frame_max);
         let mut body: [&[u8]; 8] = [&[]; 8];
@@ -483,7 +488,7 @@ impl Hub {
         let frames = Frames::Parts { method: &method, header: message.header_payload, body: message.body };
         if let Some(s) = self.sessions.get_mut(sid.0) {
             if s.state == State::Running {
-                frames.write(&mut s.out, ch, frame_max);
+                frames.write(s.out_for(ch), ch, frame_max);
             }
         }
         self.mark_client(sid);
@@ -557,7 +562,7 @@ impl Hub {
     ) -> Result<(), Refusal> {
         let Some(lane) = self.lanes.get(lid.0) else { return Ok(()) };
         let (sid, ch, pool, upstream) = (lane.session, lane.channel, lane.pool, lane.upstream);
-        let full = self.window_full(upstream, u64_of(frames.len(0)));
+        let full = self.window_full(lid, u64_of(frames.len(0)));
         let spilling = self.spills(pool);
         if (full || spilling) && self.spool.is_some() {
             if self.spill(now, lid, &frames, seq) {
@@ -598,10 +603,16 @@ impl Hub {
         !exchange.is_empty() && self.pools.get(pool.0).is_some_and(|p| !p.known_exchanges.contains(exchange))
     }
 
-    fn window_full(&mut self, upstream: UpstreamId, more: u64) -> bool {
-        let Some(u) = self.upstreams.get(upstream.0) else { return true };
+    /// Whether a lane takes no more: the upstream's messages, its octets, the memory that its link really holds (whole chunks), what
+    /// is remembered behind one message that is never confirmed, or the memory of all of it.
+    fn window_full(&mut self, lane: LaneId, more: u64) -> bool {
+        let Some(lane) = self.lanes.get(lane.0) else { return true };
+        let Some(u) = self.upstreams.get(lane.upstream.0) else { return true };
+        let held = lane.lease.and_then(|(l, _)| self.links.get(l.0)).map_or(0, |l| u64_of(l.out.held()));
         let full = u.unsettled >= u.settings.window_messages
-            || u.unsettled_bytes.saturating_add(more) > u.settings.window_bytes;
+            || u.unsettled_bytes.saturating_add(more) > u.settings.window_bytes
+            || held > u.settings.window_bytes.saturating_add(u64_of(CHUNK_BYTES))
+            || u64_of(lane.items.len()) >= u.settings.window_messages.saturating_mul(2);
         let memory: u64 = self.upstreams.iter().map(|u| u.unsettled_bytes).sum();
         let over_memory = memory.saturating_add(more) > self.limits.memory_bytes;
         self.counters.limit_window += u64::from(full);
@@ -666,14 +677,27 @@ impl Hub {
     }
 
     /// A method whose reply the lane waits for.
-    pub(super) fn relay(&mut self, now: Now, sid: SessionId, ch: u16, id: MethodId, payload: &[u8]) {
+    pub(super) fn relay(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        id: MethodId,
+        payload: &[u8],
+    ) -> Result<(), Refusal> {
         let own = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
-        let Some(lane) = self.lane_for(now, sid, ch, own) else { return };
+        let Some(lane) = self.lane_for(now, sid, ch, own) else { return Ok(()) };
+        if self.window_full(lane, u64_of(payload.len())) {
+            return Err(window_refusal(id));
+        }
         let (payload, nowait) = super::methods::without_nowait(id, payload);
         let mut frame = Vec::with_capacity(payload.len() + FRAME_OVERHEAD);
         write_frame(&mut frame, FrameKind::Method, ChannelId(ch), &payload);
         if super::methods::has_reply(id) {
-            let remembered = self.remembered_declare(lane, &payload);
+            // What is answered here does not overtake what the broker has yet to answer.
+            let owing =
+                self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).is_some_and(|c| c.lane_replies > 0);
+            let remembered = if owing { None } else { self.remembered_declare(lane, &payload) };
             if let Some(reply) = remembered {
                 // The upstream cannot be asked: what worked before works again, and is declared when it is back (SPEC D4).
                 self.counters.declares_remembered += 1;
@@ -683,10 +707,14 @@ impl Hub {
                     self.client_push(sid, ch, &reply);
                 }
                 self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: false }, 0, None, None);
-                return;
+                return Ok(());
+            }
+            if let (false, Some(c)) = (nowait, self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch))) {
+                c.lane_replies += 1;
             }
             self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: !nowait }, 0, None, None);
         }
+        Ok(())
     }
 
     /// Whether a pool's upstream answers at the moment.
@@ -806,6 +834,10 @@ pub(super) fn exchange_of(payload: &[u8]) -> &[u8] {
 
 fn method_of(payload: &[u8]) -> MethodId {
     method::split(payload).map_or(MethodId::NONE, |(id, _)| id)
+}
+
+fn window_refusal(cause: MethodId) -> Refusal {
+    Refusal::connection(506, "the upstream takes no more and the window is full", cause)
 }
 
 /// The header's payload, the number of body pieces and the octets of the whole message, when all of it is in the buffer, in order,

@@ -78,6 +78,7 @@ impl Hub {
             u.unsettled_bytes = u.unsettled_bytes.saturating_sub(bytes);
             if lane.session.is_none() {
                 u.orphaned = u.orphaned.saturating_sub(count);
+                u.orphans_settled += count;
             }
         }
         if let (Some(s), Some(sid)) = (session, lane.session) {
@@ -198,6 +199,7 @@ impl Hub {
         }
         item.settled = true;
         let (seq, len, record) = (item.seq, item.len, item.record.take());
+        let owed = matches!(item.kind, Kind::Method { tell: true, .. });
         let store = std::mem::replace(&mut item.store, Store::Own(Box::default()));
         if let (Store::Stream(spot), Some((lid, _))) = (store, lease) {
             if let Some(link) = self.links.get_mut(lid.0) {
@@ -209,6 +211,7 @@ impl Hub {
             u.unsettled_bytes = u.unsettled_bytes.saturating_sub(u64::from(len));
             if session.is_none() {
                 u.orphaned = u.orphaned.saturating_sub(1);
+                u.orphans_settled += 1;
             }
         }
         if let Some(number) = record {
@@ -217,6 +220,9 @@ impl Hub {
         if let Some(sid) = session {
             if let Some(s) = self.sessions.get_mut(sid.0) {
                 s.unsettled = s.unsettled.saturating_sub(1);
+                if let (true, Some(c)) = (owed, s.channel(channel)) {
+                    c.lane_replies = c.lane_replies.saturating_sub(1);
+                }
             }
             self.settle_seq(sid, channel, seq, ack);
         }
@@ -350,14 +356,16 @@ impl Hub {
         let Some(s) = self.sessions.get_mut(sid.0) else { return };
         if s.state == State::Running {
             let frame_max = s.frame_max;
-            relay_frames(&mut s.out, frames, channel, frame_max);
+            relay_frames(s.out_for(channel), frames, channel, frame_max);
         }
         self.mark_client(sid);
     }
 
     /// Acks and nacks that are due to clients, runs as one `multiple`.
     pub(super) fn send_answers(&mut self, now: Now) {
-        let _ = now;
+        while let Some(lane_id) = self.ending.pop() {
+            self.sweep(now, lane_id);
+        }
         while let Some((sid, ch)) = self.answers_due.pop() {
             let Some(s) = self.sessions.get_mut(sid.0) else { continue };
             let running = s.state == State::Running;
@@ -365,6 +373,7 @@ impl Hub {
             if let Some(c) = s.channel(ch) {
                 c.answers_due = false;
                 if let (Some(window), true) = (&mut c.confirm, running) {
+                    let out = if c.relaying.is_some() { &mut c.deferred } else { &mut out };
                     window.answers(|a| {
                         let writer = if a.ack {
                             MethodWriter::new(MethodId::BASIC_ACK).longlong(a.tag).octet(u8::from(a.multiple))
@@ -373,7 +382,7 @@ impl Hub {
                                 .longlong(a.tag)
                                 .octet(u8::from(a.multiple))
                         };
-                        write_frame(&mut out, FrameKind::Method, ChannelId(ch), &writer.done());
+                        write_frame(out, FrameKind::Method, ChannelId(ch), &writer.done());
                     });
                 }
             }

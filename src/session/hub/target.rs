@@ -98,6 +98,7 @@ impl Hub {
         let Some(method) = wait.otherwise else {
             self.counters.authored_left_out += 1;
             self.settle_item(lane_id, index, true);
+            self.ending.push(lane_id);
             return;
         };
         let Store::Own(bytes) = &item.store else { return };

@@ -75,6 +75,12 @@ impl Hub {
         }
         for (sid, state) in over {
             match state {
+                // Its own link has not answered its connection.close: we do.
+                State::Running if self.sessions.get(sid.0).is_some_and(|s| now.ms >= s.deadline_ms) => {
+                    self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
+                    self.unpin(now, sid);
+                    self.finish(sid);
+                }
                 State::Running => {
                     self.counters.heartbeats_missed += 1;
                     self.unpin(now, sid);
@@ -307,14 +313,33 @@ impl Hub {
         let waiting = std::mem::take(&mut self.barriers);
         for sid in waiting {
             let Some(s) = self.sessions.get_mut(sid.0) else { continue };
-            let Gate::Barrier { until_ms, orphans } = s.gate else { continue };
-            let ghosts = orphans && self.upstreams.get(s.upstream.0).is_some_and(|u| u.orphaned > 0);
-            if (s.unsettled > 0 || ghosts) && now.ms < until_ms {
-                self.barriers.push(sid);
-                continue;
+            match s.gate {
+                Gate::Barrier { until_ms, orphans } => {
+                    let ghosts = orphans.is_some_and(|settled| {
+                        self.upstreams
+                            .get(s.upstream.0)
+                            .is_some_and(|u| u.orphaned > 0 && u.orphans_settled < settled)
+                    });
+                    if (s.unsettled > 0 || ghosts) && now.ms < until_ms {
+                        self.barriers.push(sid);
+                        continue;
+                    }
+                    s.passed = true;
+                }
+                Gate::Replies { channel, owed, until_ms } => {
+                    if let Some(c) = s.channel(channel).filter(|c| c.owes(owed)) {
+                        if now.ms < until_ms {
+                            self.barriers.push(sid);
+                            continue;
+                        }
+                        // Not waited for any longer.
+                        c.lane_replies = 0;
+                        c.own_replies.clear();
+                    }
+                }
+                Gate::Open | Gate::Upstream => continue,
             }
             s.gate = Gate::Open;
-            s.passed = true;
             debug_assert!(!matches!(s.pin, Pin::Dialing(_)), "a barrier stands behind the pin");
             self.actions.push_back(Action::Resume(sid));
         }

@@ -1,0 +1,229 @@
+//! What must have happened: every publish that the Hub took, what was decided of it, where it arrived and what its client was told.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Which message: of which channel's life, the how-manieth, how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id {
+    pub chan: u32,
+    pub n: u32,
+    pub len: u32,
+}
+
+impl Id {
+    pub fn parse(text: &str) -> Self {
+        let mut parts = text.split('-').map(|p| p.parse().expect("ids are three numbers"));
+        let mut next = || parts.next().expect("ids are three numbers");
+        Self { chan: next(), n: next(), len: next() }
+    }
+
+    pub fn name(self) -> String {
+        format!("{}-{}-{}", self.chan, self.n, self.len)
+    }
+
+    /// The body that belongs to it.
+    pub fn body(self) -> Vec<u8> {
+        let base = self.chan.wrapping_mul(131).wrapping_add(self.n.wrapping_mul(31));
+        (0..self.len).map(|i| (base.wrapping_add(i.wrapping_mul(7)) >> (i % 3)) as u8).collect()
+    }
+}
+
+/// What the judge said of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes to this upstream.
+    Goes { upstream: usize, doomed: bool },
+    /// It does not go on, and the client hears an ack.
+    Acked,
+    /// It does not go on, and the client hears a nack.
+    Nacked,
+    /// It does not go on, and the channel is closed.
+    Closes,
+}
+
+/// How a channel ended, as its client saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Open,
+    /// By the client, in whatever way: what was taken must arrive.
+    ByClient,
+    /// By an error: with confirms, what was not acked may be lost.
+    ByError,
+}
+
+#[derive(Debug)]
+pub struct Chan {
+    pub confirm_from: Option<u32>,
+    pub end: End,
+    pub fates: BTreeMap<u32, Fate>,
+    pub acked: BTreeSet<u32>,
+    pub nacked: BTreeSet<u32>,
+    /// Refused in a way that the client could see.
+    pub excused: BTreeSet<u32>,
+    pub sent: u32,
+    /// Highest first arrival, by upstream.
+    high: HashMap<usize, u32>,
+    /// Nacked by a broker: tried again later, out of order.
+    broker_nacked: BTreeSet<u32>,
+    pub returned: BTreeSet<u32>,
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub chans: BTreeMap<u32, Chan>,
+    /// How often a message was taken by an upstream, and how many of those were duplicates to be expected.
+    arrived: HashMap<(usize, u32, u32), u32>,
+    expected: HashMap<(usize, u32, u32), u32>,
+    pub total: u64,
+    pub duplicates: u64,
+    pub judged: u64,
+    pub acks: u64,
+    pub nacks: u64,
+    /// Since the Hub was last given octets of a client.
+    pub last_judged: Vec<Id>,
+    /// What went on, so that a failure can be read.
+    pub trace: std::collections::VecDeque<String>,
+    pub tracing: bool,
+}
+
+impl Ledger {
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if self.tracing {
+            if self.trace.len() > 40000 {
+                self.trace.pop_front();
+            }
+            self.trace.push_back(line());
+        }
+    }
+
+    pub fn open(&mut self, chan: u32) {
+        self.chans.insert(
+            chan,
+            Chan {
+                confirm_from: None,
+                end: End::Open,
+                fates: BTreeMap::new(),
+                acked: BTreeSet::new(),
+                nacked: BTreeSet::new(),
+                excused: BTreeSet::new(),
+                sent: 0,
+                high: HashMap::new(),
+                broker_nacked: BTreeSet::new(),
+                returned: BTreeSet::new(),
+            },
+        );
+    }
+
+    pub fn chan(&mut self, chan: u32) -> &mut Chan {
+        self.chans.get_mut(&chan).expect("a channel of ours")
+    }
+
+    pub fn judged(&mut self, id: Id, fate: Fate) {
+        self.judged += 1;
+        if matches!(fate, Fate::Goes { .. }) {
+            self.last_judged.push(id);
+        }
+        self.note(|| format!("judged {} {fate:?}", id.name()));
+        let c = self.chan(id.chan);
+        let last = c.fates.last_key_value().map_or(0, |(n, _)| *n);
+        assert_eq!(id.n, last + 1, "messages of channel {} are judged in order, none left out", id.chan);
+        c.fates.insert(id.n, fate);
+    }
+
+    /// An upstream has taken a message.
+    pub fn arrive(&mut self, upstream: usize, id: Id, body: &[u8], orderly: bool) {
+        self.total += 1;
+        self.note(|| format!("arrived {} at {upstream}", id.name()));
+        let original = body.strip_prefix(b"EDIT").unwrap_or(body);
+        assert!(body == id.body() || original == id.body(), "the body of {} is not its own", id.name());
+        let c = self.chans.get_mut(&id.chan).expect("a message of ours");
+        match c.fates.get(&id.n) {
+            Some(&Fate::Goes { upstream: to, .. }) => {
+                assert_eq!(to, upstream, "{} went to another upstream", id.name())
+            }
+            other => panic!("{} arrived, and was decided {other:?}", id.name()),
+        }
+        let key = (upstream, id.chan, id.n);
+        let count = self.arrived.entry(key).or_default();
+        *count += 1;
+        if *count > 1 {
+            self.duplicates += 1;
+            let expected = self.expected.get(&key).copied().unwrap_or(0);
+            assert!(
+                *count <= 1 + expected,
+                "{} arrived {count} times, {expected} duplicates are accounted for",
+                id.name()
+            );
+            return;
+        }
+        let high = c.high.entry(upstream).or_default();
+        if orderly && !c.broker_nacked.contains(&id.n) {
+            assert!(id.n > *high, "{} arrived after {high}", id.name());
+            *high = id.n;
+        }
+    }
+
+    /// A link died, or a channel, before the Hub could know that this was taken: it may come again.
+    pub fn may_come_again(&mut self, upstream: usize, id: Id) {
+        *self.expected.entry((upstream, id.chan, id.n)).or_default() += 1;
+    }
+
+    pub fn broker_nacked(&mut self, id: Id) {
+        self.note(|| format!("broker nacks {}", id.name()));
+        self.chan(id.chan).broker_nacked.insert(id.n);
+    }
+
+    fn has_arrived(&self, chan: u32, n: u32, fate: Fate) -> bool {
+        matches!(fate, Fate::Goes { upstream, .. } if self.arrived.contains_key(&(upstream, chan, n)))
+    }
+
+    /// A client hears of one of its numbers.
+    pub fn answered(&mut self, chan: u32, n: u32, ack: bool) {
+        self.note(|| format!("client hears {} of {chan}-{n}", if ack { "ack" } else { "nack" }));
+        let fate = *self
+            .chan(chan)
+            .fates
+            .get(&n)
+            .unwrap_or_else(|| panic!("{chan}-{n} was answered and never judged"));
+        let arrived = self.has_arrived(chan, n, fate);
+        let c = self.chan(chan);
+        assert!(!c.acked.contains(&n) && !c.nacked.contains(&n), "{chan}-{n} is answered twice");
+        if ack {
+            assert!(arrived || fate == Fate::Acked, "{chan}-{n} is acked, and no broker has it ({fate:?})");
+            c.acked.insert(n);
+            self.acks += 1;
+        } else {
+            c.nacked.insert(n);
+            self.nacks += 1;
+        }
+    }
+
+    /// After everything has healed: nothing is missing that was not refused where its client could see it.
+    pub fn settle_accounts(&self) {
+        for (&chan, c) in &self.chans {
+            for (&n, &fate) in &c.fates {
+                let confirms = c.confirm_from.is_some_and(|from| n >= from);
+                let answered = c.acked.contains(&n) || c.nacked.contains(&n);
+                if confirms && c.end == End::Open {
+                    assert!(answered, "{chan}-{n} ({fate:?}) was never answered");
+                }
+                let Fate::Goes { doomed, .. } = fate else { continue };
+                // A nack ends it for a client with confirms, also for one that left before it heard.
+                if doomed
+                    || (confirms && c.broker_nacked.contains(&n))
+                    || c.excused.contains(&n)
+                    || c.nacked.contains(&n)
+                    || (confirms && c.end == End::ByError && !answered)
+                {
+                    continue;
+                }
+                assert!(
+                    self.has_arrived(chan, n, fate),
+                    "{chan}-{n} ({fate:?}) is lost (confirms: {confirms}, acked: {}, channel ended {:?})",
+                    c.acked.contains(&n),
+                    c.end
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! A simulated world around the Hub: see `world`.
+
+pub mod broker;
+pub mod client;
+pub mod judge;
+pub mod kit;
+pub mod ledger;
+pub mod rng;
+pub mod world;

@@ -1,0 +1,503 @@
+//! The world around a Hub: clients, brokers, sockets that do what sockets do, a clock that only we turn.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::net::{IpAddr, Ipv4Addr};
+
+use umbel::session::{Action, Hub, Limits, LinkId, Now, Retry, SessionId, UpstreamSettings};
+
+use super::broker::{Broker, Conn};
+use super::client::{Chances, Client, Phase};
+use super::judge::SimJudge;
+use super::ledger::Ledger;
+use super::rng::Rng;
+
+/// One link's socket.
+struct Socket {
+    upstream: usize,
+    conn: Option<Conn>,
+    /// When the dial ends, and how.
+    dial_ms: u64,
+    /// Octets the Hub has not taken yet, and how many it has.
+    held: Vec<u8>,
+    read: u64,
+    /// Nothing passes until then.
+    stalled_until: u64,
+    hang_up: bool,
+    /// Octets that a write takes at most.
+    pace: usize,
+}
+
+pub struct World {
+    pub hub: Hub,
+    pub judge: SimJudge,
+    rng: Rng,
+    now: Now,
+    next_tick: u64,
+    brokers: Vec<Broker>,
+    sockets: BTreeMap<LinkId, Socket>,
+    clients: BTreeMap<SessionId, Client>,
+    uids: u32,
+    chances: Chances,
+    window_messages: u64,
+    clients_max: usize,
+    pub faults: bool,
+    links: Vec<LinkId>,
+    sessions: Vec<SessionId>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let upstreams = 1 + rng.below(2);
+        let window_messages = if rng.chance(25) { 20 } else { 100_000 };
+        let settings = (0..upstreams)
+            .map(|n| {
+                let mut s = UpstreamSettings::new(
+                    if n == 0 { "default" } else { "other" },
+                    "127.0.0.1",
+                    5672 + n as u16,
+                );
+                s.links = 1 + rng.below(3);
+                s.channels_per_link = *rng.pick(&[1000, 3, 1]);
+                s.link_idle_ms = 20_000;
+                s.link_lifetime_ms = *rng.pick(&[3_600_000, 5000]);
+                s.lease_idle_ms = *rng.pick(&[5000, 300]);
+                s.connect_timeout_ms = 3000;
+                s.confirm_timeout_ms = 8000;
+                s.window_messages = window_messages;
+                s.retry = Retry { interval_max_ms: 1000, ..Retry::default() };
+                s
+            })
+            .collect();
+        let brokers = (0..upstreams).map(|n| Broker::new(n, &mut rng)).collect();
+        let limits = Limits { handshake_ms: 20_000, ..Limits::default() };
+        let mut seed_bytes = [0; 32];
+        seed_bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        let chances = Chances {
+            pins: *rng.pick(&[0, 10, 40]),
+            errors: *rng.pick(&[0, 20, 60]),
+            body_max: *rng.pick(&[10_000, 300_000]),
+        };
+        let meddles = *rng.pick(&[0, 10, 40]);
+        let judge = SimJudge { rng: Rng::new(seed ^ 0xface), ledger: Ledger::default(), upstreams, meddles };
+        let now = Now { ms: 1000, wall_us: 0 };
+        let mut hub = Hub::new(limits, settings, seed_bytes, Vec::new());
+        hub.start(now);
+        Self {
+            hub,
+            judge,
+            now,
+            next_tick: 1000,
+            brokers,
+            sockets: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            uids: 0,
+            chances,
+            window_messages,
+            clients_max: 2 + rng.below(8),
+            faults: !rng.chance(15),
+            rng,
+            links: Vec::new(),
+            sessions: Vec::new(),
+        }
+    }
+
+    /// One thing happens.
+    pub fn step(&mut self, step: u64) {
+        self.now.ms += if self.rng.chance(2) { self.rng.below(300) as u64 } else { self.rng.below(4) as u64 };
+        self.now.wall_us = self.now.ms as i64 * 1000;
+        if self.faults {
+            self.misfortune();
+        }
+        if self.clients.len() < self.clients_max && self.rng.chance(5) {
+            self.connect();
+        }
+        let sids: Vec<SessionId> = self.clients.keys().copied().collect();
+        if !sids.is_empty() {
+            let sid = *self.rng.pick(&sids);
+            if self.rng.chance(60) {
+                let (rng, ledger) = (&mut self.rng, &mut self.judge.ledger);
+                if let Some(c) = self.clients.get_mut(&sid) {
+                    c.act(rng, ledger, &mut self.uids, &self.chances);
+                }
+            }
+            self.serve_client(sid);
+        }
+        self.go_on(step);
+        if step.is_multiple_of(16) {
+            self.check();
+        }
+    }
+
+    /// Whatever must happen, whatever else does.
+    fn go_on(&mut self, _step: u64) {
+        self.actions();
+        let lids: Vec<LinkId> = self.sockets.keys().copied().collect();
+        if !lids.is_empty() {
+            for _ in 0..2 {
+                let lid = *self.rng.pick(&lids);
+                self.serve_link(lid);
+            }
+        }
+        if self.now.ms >= self.next_tick {
+            self.next_tick = self.now.ms + 100;
+            self.hub.tick(self.now, &mut self.judge);
+            for c in self.clients.values_mut() {
+                c.say_heartbeat(self.now.ms);
+            }
+            for lid in lids {
+                self.dial_ends(lid);
+            }
+        }
+        self.actions();
+        self.links.clear();
+        self.sessions.clear();
+        self.hub.take_dirty_links(&mut self.links);
+        self.hub.take_dirty_sessions(&mut self.sessions);
+    }
+
+    fn connect(&mut self) {
+        if let Some(sid) = self.hub.accept(self.now, IpAddr::V4(Ipv4Addr::LOCALHOST)) {
+            let client = Client::new(sid, &mut self.rng);
+            assert!(self.clients.insert(sid, client).is_none(), "{sid:?} is given out twice");
+        }
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        self.judge.ledger.note(line);
+    }
+
+    fn actions(&mut self) {
+        while let Some(action) = self.hub.next_action() {
+            let now = self.now.ms;
+            self.note(|| format!("{now} {action:?}"));
+            match action {
+                Action::Dial { link, upstream, .. } => {
+                    let dial_ms = self.now.ms + self.rng.below(30) as u64;
+                    let pace =
+                        *self.rng.pick(if self.faults { &[100, 5000, 1_000_000] } else { &[1_000_000] });
+                    let socket = Socket {
+                        upstream: upstream.0,
+                        conn: None,
+                        dial_ms,
+                        held: Vec::new(),
+                        read: 0,
+                        stalled_until: 0,
+                        hang_up: false,
+                        pace,
+                    };
+                    assert!(self.sockets.insert(link, socket).is_none(), "{link:?} is dialed twice");
+                }
+                Action::HangUpLink(lid) => {
+                    if let Some(s) = self.sockets.get_mut(&lid) {
+                        s.hang_up = true;
+                        if let Some(conn) = &mut s.conn {
+                            conn.condemn(&self.brokers[s.upstream], &mut self.judge.ledger, s.read);
+                        }
+                    }
+                }
+                Action::HangUp(sid) => {
+                    if let Some(c) = self.clients.get_mut(&sid) {
+                        c.hung_up = true;
+                    }
+                }
+                Action::Resume(sid) => self.hand_in(sid),
+            }
+        }
+    }
+
+    fn dial_ends(&mut self, lid: LinkId) {
+        let Some(s) = self.sockets.get_mut(&lid) else { return };
+        if s.conn.is_some() || self.now.ms < s.dial_ms {
+            return;
+        }
+        let refused = !self.brokers[s.upstream].up || (self.faults && self.rng.chance(10));
+        if refused {
+            self.sockets.remove(&lid);
+            self.hub.dial_failed(self.now, lid, "connection refused");
+        } else if s.hang_up {
+            self.sockets.remove(&lid);
+            self.hub.link_gone(self.now, lid, "hung up");
+        } else {
+            s.conn = Some(Conn::new(self.now.ms));
+            self.hub.dialed(self.now, lid);
+        }
+    }
+
+    fn serve_link(&mut self, lid: LinkId) {
+        self.dial_ends(lid);
+        let Some(s) = self.sockets.get_mut(&lid) else { return };
+        let Some(conn) = &mut s.conn else { return };
+        let stalled = self.now.ms < s.stalled_until;
+        // A stalled socket still takes some bytes.
+        if (!stalled || conn.input.len() < 20_000) && (s.hang_up || self.rng.chance(80)) {
+            let most = if s.hang_up { usize::MAX } else { 1 + self.rng.below(s.pace) };
+            write_link(&mut self.hub, self.now, lid, &mut conn.input, most);
+        }
+        if stalled {
+            if s.hang_up {
+                self.cut(lid, "hung up");
+            }
+            return;
+        }
+        conn.work(&mut self.brokers[s.upstream], &mut self.judge.ledger, &mut self.rng, self.now.ms);
+        if s.hang_up {
+            self.cut(lid, "hung up");
+            return;
+        }
+        if !self.hub.link_wants_reads(lid) {
+            return;
+        }
+        let most = if self.rng.chance(50) { 40 } else { 100_000 };
+        let n = conn.out.len().min(1 + self.rng.below(most));
+        s.held.extend(conn.out.drain(..n));
+        let over = conn.is_over();
+        if n > 0 {
+            let took = self.hub.link_bytes(self.now, lid, &s.held, &mut self.judge);
+            s.held.drain(..took);
+            s.read += took as u64;
+        }
+        if over {
+            self.cut(lid, "closed by the broker");
+        }
+    }
+
+    fn cut(&mut self, lid: LinkId, why: &str) {
+        let Some(mut s) = self.sockets.remove(&lid) else { return };
+        let now = self.now.ms;
+        self.judge.ledger.note(|| format!("{now} {lid:?} is cut: {why}"));
+        if let Some(conn) = &mut s.conn {
+            let broker = &mut self.brokers[s.upstream];
+            if self.rng.chance(50) && !broker.alarm {
+                // What was on its way still arrives; nobody hears of it.
+                conn.work(broker, &mut self.judge.ledger, &mut self.rng, self.now.ms);
+            }
+            conn.died(broker, &mut self.judge.ledger, s.read);
+        }
+        self.hub.link_gone(self.now, lid, why);
+    }
+
+    fn hand_in(&mut self, sid: SessionId) {
+        let Some(c) = self.clients.get_mut(&sid) else { return };
+        if c.held.is_empty() {
+            return;
+        }
+        let full = self.hub.counters.limit_window;
+        self.judge.ledger.last_judged.clear();
+        let took = self.hub.client_bytes(self.now, sid, &c.held, &mut self.judge);
+        c.held.drain(..took);
+        if self.hub.counters.limit_window > full {
+            c.window_full = true;
+            // Once full, it stays full to the end of this call; what is not nacked then has closed the connection.
+            let ledger = &mut self.judge.ledger;
+            let count = (self.hub.counters.limit_window - full) as usize;
+            for id in ledger.last_judged.clone().into_iter().rev().take(count) {
+                ledger.chan(id.chan).excused.insert(id.n);
+            }
+        }
+    }
+
+    fn serve_client(&mut self, sid: SessionId) {
+        let Some(c) = self.clients.get_mut(&sid) else { return };
+        if !c.out.is_empty() && self.hub.client_wants_reads(sid) && c.held.len() < 300_000 {
+            let most = if self.rng.chance(30) { 30 } else { 100_000 };
+            let n = c.out.len().min(1 + self.rng.below(most));
+            c.held.extend(c.out.drain(..n));
+            c.talk_ms = self.now.ms;
+            self.hand_in(sid);
+        }
+        let Some(c) = self.clients.get_mut(&sid) else { return };
+        if !c.deaf || c.hung_up {
+            let out = self.hub.client_out(sid);
+            let most = if self.rng.chance(20) { 20 } else { 200_000 };
+            let n = out.len().min(1 + self.rng.below(most));
+            let n = if c.hung_up { out.len() } else { n };
+            let bytes = out[..n].to_vec();
+            self.hub.client_written(self.now, sid, n);
+            c.hear(&bytes, &mut self.rng, &mut self.judge.ledger);
+        }
+        let over =
+            c.phase == Phase::Over || (c.phase == Phase::Told && c.out.is_empty() && self.rng.chance(10));
+        if c.hung_up || (over && c.out.is_empty()) {
+            self.client_gone(sid);
+        }
+    }
+
+    fn client_gone(&mut self, sid: SessionId) {
+        let Some(mut c) = self.clients.remove(&sid) else { return };
+        c.vanish(&mut self.judge.ledger);
+        let now = self.now.ms;
+        self.judge.ledger.note(|| format!("{now} {sid:?} is gone"));
+        self.hub.client_gone(self.now, sid);
+    }
+
+    fn misfortune(&mut self) {
+        if self.rng.once_in(300) {
+            let lids: Vec<LinkId> =
+                self.sockets.iter().filter(|(_, s)| s.conn.is_some()).map(|(l, _)| *l).collect();
+            if !lids.is_empty() {
+                let lid = *self.rng.pick(&lids);
+                match self.rng.below(4) {
+                    0 | 1 => self.cut(lid, "reset by peer"),
+                    2 => {
+                        let ms = *self.rng.pick(&[50, 500, 60_000]);
+                        if let Some(s) = self.sockets.get_mut(&lid) {
+                            s.stalled_until = self.now.ms + ms;
+                        }
+                    }
+                    _ => {
+                        if let Some(conn) = self.sockets.get_mut(&lid).and_then(|s| s.conn.as_mut()) {
+                            conn.close();
+                        }
+                    }
+                }
+            }
+        }
+        if self.rng.once_in(200) {
+            let sids: Vec<SessionId> = self.clients.keys().copied().collect();
+            if !sids.is_empty() {
+                let sid = *self.rng.pick(&sids);
+                match self.rng.below(4) {
+                    0 => self.client_gone(sid),
+                    _ => {
+                        let deaf = self.rng.chance(50);
+                        if let Some(c) = self.clients.get_mut(&sid) {
+                            c.deaf = deaf;
+                        }
+                    }
+                }
+            }
+        }
+        if self.rng.once_in(600) {
+            let n = self.rng.below(self.brokers.len());
+            let b = &mut self.brokers[n];
+            match self.rng.below(4) {
+                0 => {
+                    b.up = !b.up;
+                    if !b.up {
+                        let dead: Vec<LinkId> =
+                            self.sockets.iter().filter(|(_, s)| s.upstream == n).map(|(l, _)| *l).collect();
+                        for lid in dead {
+                            if self.sockets.get(&lid).is_some_and(|s| s.conn.is_some()) {
+                                self.cut(lid, "broker down");
+                            }
+                        }
+                    }
+                }
+                1 => b.alarm = !b.alarm,
+                2 => b.lazy = !b.lazy,
+                _ => {
+                    // Somebody deletes what the policy had declared.
+                    b.exchanges.retain(|e| !e.starts_with("t."));
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        if let Err(why) = self.hub.audit() {
+            panic!("the books: {why}");
+        }
+        for n in 0..self.brokers.len() {
+            let unsettled = self.hub.look_upstream(umbel::session::UpstreamId(n)).map_or(0, |l| l.unsettled);
+            assert!(unsettled <= self.window_messages + 2, "upstream {n}: {unsettled} unsettled");
+        }
+    }
+
+    /// Everything is well again, and stays so.
+    pub fn heal(&mut self) {
+        self.faults = false;
+        for b in &mut self.brokers {
+            (b.up, b.alarm, b.lazy) = (true, false, false);
+        }
+        for s in self.sockets.values_mut() {
+            s.stalled_until = s.stalled_until.min(self.now.ms + 100);
+            s.pace = 1_000_000;
+        }
+        for c in self.clients.values_mut() {
+            c.deaf = false;
+        }
+    }
+
+    /// Goes on without new work until all is answered, then until all is gone.
+    pub fn wind_down(&mut self) {
+        self.heal();
+        self.until("everything is answered", |w| {
+            w.hub.unsettled() == 0 && w.clients.values().all(|c| c.is_content() || c.phase != Phase::Running)
+        });
+        self.judge.ledger.settle_accounts();
+        if self.rng.chance(30) {
+            self.hub.drain(self.now);
+        } else {
+            for sid in self.clients.keys().copied().collect::<Vec<_>>() {
+                if self.rng.chance(50) {
+                    if let Some(c) = self.clients.get_mut(&sid).filter(|c| c.phase == Phase::Running) {
+                        c.goodbye(&mut self.judge.ledger);
+                        continue;
+                    }
+                }
+                self.client_gone(sid);
+            }
+        }
+        self.until("all clients are gone", |w| w.clients.is_empty());
+        self.until("nothing is left of them", |w| {
+            let s = w.hub.sizes();
+            (s.sessions, s.lanes, s.links, s.pools, s.items, s.held) == (0, 0, 0, 0, 0, 0)
+        });
+    }
+
+    fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        for step in 0..20_000_u64 {
+            if done(self) {
+                self.check();
+                return;
+            }
+            self.now.ms += if step > 2000 { 20 } else { 2 };
+            let sids: Vec<SessionId> = self.clients.keys().copied().collect();
+            for sid in sids {
+                if self.clients.get(&sid).is_some_and(|c| c.phase == Phase::Told && c.out.is_empty()) {
+                    self.client_gone(sid);
+                    continue;
+                }
+                self.answer(sid);
+                self.serve_client(sid);
+            }
+            self.go_on(step);
+            if step % 64 == 0 {
+                self.check();
+            }
+        }
+        let clients: Vec<String> = self.clients.values().map(Client::why_not_content).collect();
+        panic!(
+            "{what}: never, at {} ms\n{:?}\nunsettled {}\nclients {clients:#?}\nlinks {:#?}\nsessions {:#?}",
+            self.now.ms,
+            self.hub.sizes(),
+            self.hub.unsettled(),
+            self.hub.look_links(self.now),
+            self.hub.look_sessions(self.now, 100),
+        );
+    }
+
+    /// A client that was told channel.close answers it.
+    fn answer(&mut self, sid: SessionId) {
+        if let Some(c) = self.clients.get_mut(&sid) {
+            c.answer_closes();
+        }
+    }
+}
+
+fn write_link(hub: &mut Hub, now: Now, lid: LinkId, to: &mut Vec<u8>, most: usize) {
+    let mut left = most;
+    while left > 0 {
+        let mut slices = [IoSlice::new(&[]); 4];
+        let n = hub.link_out(lid, &mut slices);
+        let bytes: Vec<u8> = slices[..n].iter().flat_map(|s| s.iter().copied()).take(left).collect();
+        if bytes.is_empty() {
+            return;
+        }
+        to.extend_from_slice(&bytes);
+        left -= bytes.len();
+        hub.link_written(now, lid, bytes.len());
+    }
+}
