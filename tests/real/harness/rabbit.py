@@ -172,7 +172,7 @@ class RabbitNode:
 
     def add_user(self, user, password, vhost="/"):
         self.eval(
-            f'rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"{password}">>, <<"tests">>), '
+            f'catch rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"{password}">>, <<"tests">>), '
             f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"{vhost}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>), ok'
         )
 
