@@ -80,10 +80,11 @@ def test_an_unknown_vhost_is_refused_with_530(via):
 
 
 def test_a_user_without_permission_is_refused_for_that_vhost(via, node, vhost):
-    node.add_user("stranger", "secret", vhost)
+    stranger = f"stranger-{vhost}"
+    node.add_user(stranger, "secret", vhost)
     with pytest.raises(Refused, match="530"):
-        via.client(user="stranger", password="secret", vhost="/")
-    with via.client(user="stranger", password="secret", vhost=vhost) as client:
+        via.client(user=stranger, password="secret", vhost="/")
+    with via.client(user=stranger, password="secret", vhost=vhost) as client:
         client.declare("q")
 
 

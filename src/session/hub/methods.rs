@@ -200,6 +200,8 @@ impl Hub {
             MethodId::CHANNEL_OPEN => Err(Refusal::connection(504, "second 'channel.open' seen", id)),
             MethodId::CHANNEL_CLOSE => self.client_closes_channel(now, sid, frame),
             MethodId::CHANNEL_CLOSE_OK | MethodId::CHANNEL_FLOW_OK => Ok(took),
+            // On a shared link it would end everybody's.
+            MethodId::BASIC_CANCEL_OK => Err(Refusal::connection(503, "unimplemented method", id)),
             MethodId::CHANNEL_FLOW => {
                 if frame.payload.last() == Some(&0) {
                     return Err(Refusal::connection(540, "active=false", id));
