@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::thread::Thread;
-use crate::metrics::{Limit, Login, Metrics, Refusal, Scope, SessionState};
-use crate::session::Counters;
+use crate::metrics::{LeaseState, Limit, LinkState, Login, Metrics, Refusal, Scope, SessionState};
+use crate::session::{Counters, LinkLook};
 
 /// Adds what has happened since `before`.
 pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
@@ -68,9 +68,52 @@ pub fn gauges(thread: &Rc<Thread>) {
     let hub = thread.hub.borrow();
     let (running, pinned, channels, _) = hub.totals();
     let sessions = &thread.metrics.clients.sessions;
-    let set = |state, n: usize| sessions.of(state).set(i64::try_from(n).unwrap_or(i64::MAX));
+    let set = |state, n: usize| sessions.of(state).set(number(n));
     set(SessionState::Pooled, running.saturating_sub(pinned));
     set(SessionState::Pinned, pinned);
-    thread.metrics.clients.channels.set(i64::try_from(channels).unwrap_or(i64::MAX));
+    thread.metrics.clients.channels.set(number(channels));
     thread.metrics.delivery.unconfirmed_messages.set(i64::try_from(hub.unsettled()).unwrap_or(i64::MAX));
+}
+
+/// Each upstream's state, its links, and what it has cost so far.
+pub fn upstreams(thread: &Rc<Thread>) {
+    let hub = thread.hub.borrow();
+    let links = hub.look_links(thread.now());
+    for index in 0.. {
+        let Some(id) = hub.upstream_at(index) else { break };
+        let (Some(look), Some(name)) = (hub.look_upstream(id), hub.upstream_name(id)) else { continue };
+        let metrics = thread.metrics.upstreams.upstream(name);
+        let mine = || links.iter().filter(|l| l.upstream == id);
+        metrics.up.set(i64::from(mine().any(|l| l.state == "up")));
+        metrics.blocked.set(i64::from(mine().any(|l| l.blocked)));
+        for (word, gauge) in metrics.links.all() {
+            gauge.set(number(mine().filter(|l| state_word(l) == word).count()));
+        }
+        let leased: usize = mine().map(|l| l.leased).sum();
+        let channels: usize = mine().map(|l| l.channels).sum();
+        metrics.leases.of(LeaseState::Lent).set(number(leased));
+        metrics.leases.of(LeaseState::Free).set(number(channels.saturating_sub(leased)));
+        for (counter, total) in [
+            (&metrics.resends, look.resent),
+            (&metrics.opened, look.opened),
+            (&metrics.retries, look.retries),
+            (&metrics.confirms, look.confirmed),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+}
+
+fn number(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn state_word(link: &LinkLook) -> LinkState {
+    match link.state {
+        "dialing" => LinkState::Dialing,
+        "login" => LinkState::Login,
+        "up" if link.blocked => LinkState::Blocked,
+        "up" => LinkState::Open,
+        _ => LinkState::Draining,
+    }
 }

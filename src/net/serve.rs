@@ -193,6 +193,7 @@ fn tick(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf: Opti
     }
     thread.metrics.ticks.inc();
     super::counters::gauges(thread);
+    super::counters::upstreams(thread);
     thread.carry_out();
     thread.read_floods();
 }

@@ -51,6 +51,11 @@ pub(super) struct Upstream {
     pub(super) orphaned: u64,
     /// How many of those have been settled, ever.
     pub(super) orphans_settled: u64,
+    /// Publishes confirmed, publishes sent again, links that came up, dials after a failure: ever.
+    pub(super) confirmed: u64,
+    pub(super) resent: u64,
+    pub(super) opened: u64,
+    pub(super) retries: u64,
     pub(super) probing: bool,
     pub(super) probe_at_ms: u64,
     pub(super) probe_attempt: u32,
@@ -68,6 +73,10 @@ impl Upstream {
             unsettled_bytes: 0,
             orphaned: 0,
             orphans_settled: 0,
+            confirmed: 0,
+            resent: 0,
+            opened: 0,
+            retries: 0,
             probing: false,
             probe_at_ms: 0,
             probe_attempt: 0,

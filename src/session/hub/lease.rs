@@ -274,7 +274,9 @@ impl Hub {
             }
         }
         lane.sent = 0;
-        self.counters.resent += resent;
+        if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
+            u.resent += resent;
+        }
     }
 
     /// A lane without a lease seeks one, or ends if nothing is on it and nobody will put anything there.

@@ -465,7 +465,9 @@ impl Hub {
                 p.attempt = p.attempt.saturating_add(1);
                 let wait = retry.wait_ms(p.attempt, random);
                 p.dial_at_ms = now.ms + if refused { wait.max(retry.interval_max_ms) } else { wait };
-                self.counters.retries += 1;
+                if let Some(u) = self.upstreams.get_mut(p.upstream.0) {
+                    u.retries += 1;
+                }
             }
             if refused {
                 let hash = self.remembered.hash(&p.credentials, Some(&p.vhost));

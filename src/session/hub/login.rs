@@ -135,7 +135,6 @@ impl Hub {
         link.state = LinkState::Start;
         link.rx_ms = now.ms;
         link.tx_ms = now.ms;
-        self.counters.links_opened += 1;
         self.link_push_raw(lid, b"AMQP\x00\x00\x09\x01");
     }
 
@@ -278,6 +277,7 @@ impl Hub {
         let Some(credentials) = link.credentials.clone() else { return };
         let Some(u) = self.upstreams.get_mut(upstream.0) else { return };
         u.state = UpstreamState::Up;
+        u.opened += 1;
         let settings = Rc::clone(&u.settings);
         let hash = self.remembered.hash(&credentials, Some(&vhost));
         self.remembered.remember(upstream, hash, now.ms + settings.remember_ms);

@@ -56,6 +56,14 @@ pub struct UpstreamLook {
     pub unsettled_bytes: u64,
     /// Its server properties: a table's bytes.
     pub server_properties: Option<std::rc::Rc<[u8]>>,
+    /// Publishes that it has confirmed, ever.
+    pub confirmed: u64,
+    /// Publishes sent again because their link had died, ever.
+    pub resent: u64,
+    /// Links that came to open-ok, ever.
+    pub opened: u64,
+    /// Dials after a failure, ever.
+    pub retries: u64,
 }
 
 /// One link.
@@ -170,7 +178,17 @@ impl Hub {
             unsettled: u.unsettled,
             unsettled_bytes: u.unsettled_bytes,
             server_properties: u.facts.as_ref().map(|f| std::rc::Rc::clone(&f.server_properties)),
+            confirmed: u.confirmed,
+            resent: u.resent,
+            opened: u.opened,
+            retries: u.retries,
         })
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn upstream_name(&self, id: UpstreamId) -> Option<&str> {
+        self.upstreams.get(id.0).map(|u| &*u.settings.name)
     }
 
     /// Clients that are in, clients with a link of their own, open channels, leases.

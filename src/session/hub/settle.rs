@@ -74,6 +74,7 @@ impl Hub {
         self.counters.confirmed += count;
         self.counters.confirm_count += count;
         if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
+            u.confirmed += count;
             u.unsettled = u.unsettled.saturating_sub(count);
             u.unsettled_bytes = u.unsettled_bytes.saturating_sub(bytes);
             if lane.session.is_none() {
@@ -103,13 +104,17 @@ impl Hub {
 
     /// One publish is settled by its broker.
     fn settle_publish(&mut self, now: Now, lane_id: LaneId, index: usize, ack: bool) {
-        let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { return };
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        let Some(item) = lane.items.get(index) else { return };
         if item.settled {
             return;
         }
         let Kind::Publish(flags) = item.kind else { return };
-        let (seq, at_ms) = (item.seq, item.at_ms);
+        let (seq, at_ms, upstream) = (item.seq, item.at_ms, lane.upstream);
         if ack {
+            if let Some(u) = self.upstreams.get_mut(upstream.0) {
+                u.confirmed += 1;
+            }
             if flags.risky {
                 self.learn_exchange(lane_id, index);
             }
