@@ -1,0 +1,24 @@
+"""What scenarios share: where their files go, and the broker of those that leave it alone."""
+
+from harness.rabbit import RabbitNode
+
+from .rabbit4 import Rabbit4
+
+
+class Stage:
+    def __init__(self, place, broker4=False):
+        self.place, self.broker4 = place, broker4
+        self._node = None
+
+    def new_node(self, place, config=""):
+        return Rabbit4(place, config) if self.broker4 else RabbitNode(place, config)
+
+    def node(self):
+        if self._node is None or not self._node.process.alive():
+            self._node = self.new_node(self.place / "rabbit")
+            self._node.start()
+        return self._node
+
+    def close(self):
+        if self._node is not None:
+            self._node.remove()
