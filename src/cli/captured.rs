@@ -125,7 +125,7 @@ fn header(table: TableWriter, name: &str, value: &str) -> TableWriter {
     }
 }
 
-/// Reads a captured vector, or our own form:
+/// Reads a captured vector, a line of `umbel spool export`, or our own form:
 /// `{"exchange": "", "routing_key": "celery", "properties": {"priority": 3}, "headers": {"task": "a.b", "id": "1"}, "body": "…"}`.
 ///
 /// # Errors
@@ -133,9 +133,10 @@ fn header(table: TableWriter, name: &str, value: &str) -> TableWriter {
 pub fn parse(text: &str) -> Result<Captured, String> {
     let json: Json = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
     let object = json.as_object().ok_or("expected a JSON object")?;
-    match object.get("frames_hex") {
-        Some(frames) => from_frames(frames),
-        None => from_parts(object),
+    match (object.get("frames_hex"), object.get("header_b64")) {
+        (Some(frames), _) => from_frames(frames),
+        (None, Some(_)) => from_spool(object),
+        (None, None) => from_parts(object),
     }
 }
 
@@ -168,6 +169,24 @@ fn from_frames(frames: &Json) -> Result<Captured, String> {
         }
     }
     captured.filter(|c| !c.header.is_empty()).ok_or_else(|| "expected a method and a header frame".to_owned())
+}
+
+/// A line of `umbel spool export`: its exact bytes.
+fn from_spool(object: &Map<String, Json>) -> Result<Captured, String> {
+    let bytes = |key: &str| {
+        let text = object.get(key).and_then(Json::as_str);
+        text.and_then(unbase64).ok_or_else(|| format!("{key}: expected base64"))
+    };
+    let method = bytes("method_b64")?;
+    let publish = method::split(&method).ok().and_then(|(_, reader)| method::publish(reader).ok());
+    let publish = publish.ok_or("method_b64: expected basic.publish")?;
+    Ok(Captured {
+        exchange: publish.exchange.to_vec(),
+        routing_key: publish.routing_key.to_vec(),
+        mandatory: publish.mandatory,
+        header: bytes("header_b64")?,
+        body: bytes("body_b64")?,
+    })
 }
 
 fn from_parts(object: &Map<String, Json>) -> Result<Captured, String> {

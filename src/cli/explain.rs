@@ -26,7 +26,8 @@ pub struct Explain {
     /// The configuration; without it every key has its default, and nothing changes
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A captured message: a JSON file with `frames_hex`, or with exchange, routing_key, properties, headers, body; `-`: stdin
+    /// A captured message: a JSON file with `frames_hex`, a line of `umbel spool export`, or exchange, routing_key, properties, headers,
+    /// body; `-`: stdin
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     message: Option<PathBuf>,
     /// The task's name

@@ -7,7 +7,8 @@ mod explain;
 mod import;
 mod report;
 mod run;
-pub mod spool;
+mod spool;
+mod spool_list;
 mod translate;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +29,6 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "parsed once a process")]
 enum Command {
     /// Be the proxy, until SIGTERM.
     Run {
@@ -61,10 +61,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check::check(&config),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Import(arguments) => import::import(&arguments),
-        Command::Spool(_) => {
-            eprintln!("umbel spool: this build keeps nothing on disk");
-            ExitCode::FAILURE
-        }
+        Command::Spool(arguments) => spool::spool(&arguments),
     }
 }
 

@@ -27,7 +27,7 @@ pub use crate::policy::Tier;
 pub use limits::Limits;
 pub use listen::{Listen, ServerTls};
 pub use problem::{Place, Problem, Problems};
-pub use secret::{Nothing, Secret, Surroundings};
+pub use secret::{Nothing, Secret, Surroundings, expand};
 pub use sight::{Log, LogFormat, Metrics};
 pub use spool::Spool;
 pub use units::{duration, size};

@@ -36,3 +36,9 @@ pub fn wall_us() -> i64 {
         .and_then(|d| i64::try_from(d.as_micros()).ok())
         .unwrap_or(0)
 }
+
+/// Microseconds since 1970, as the spool counts them.
+#[must_use]
+pub fn now_us() -> u64 {
+    u64::try_from(wall_us()).unwrap_or(0)
+}

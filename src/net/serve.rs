@@ -47,7 +47,7 @@ pub fn serve(what: Serve) -> io::Result<()> {
     local.block_on(&runtime, live(what))
 }
 
-fn hostname() -> String {
+pub fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "localhost".to_owned(), |h| h.trim().to_owned())
 }

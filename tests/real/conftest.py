@@ -10,6 +10,7 @@ from harness import venvs
 from harness.process import ROOT
 from harness.rabbit import RabbitNode
 from harness.relay import Relay
+from harness.spooled import Spooled
 from harness.umbel import Umbel
 
 LOGS = ROOT / "target" / "real"
@@ -137,6 +138,12 @@ def relay_to():
     yield make
     for relay in made:
         relay.stop()
+
+
+@pytest.fixture
+def spooled(make_umbel, relay_to, node, vhost, place):
+    """Umbels on one spool, and an outage at will."""
+    return Spooled(make_umbel, relay_to(node.address), node, vhost, place)
 
 
 @pytest.fixture

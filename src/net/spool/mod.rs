@@ -37,11 +37,13 @@ mod disk;
 mod handle;
 mod index;
 mod keeper;
-pub mod offline;
+mod line;
+mod offline;
 mod place;
 mod queue;
 mod report;
 mod salvage;
+mod selection;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -51,8 +53,10 @@ use std::time::Duration;
 
 pub use block::Record;
 pub use handle::Spool;
+pub use offline::{Custody, Inspection};
 pub use queue::{QueueId, QueueKey};
 pub use report::{Completion, Gauges, QueueReport, Recovered, SpoolHealth};
+pub use selection::Selection;
 pub use writer::Waker;
 
 /// The spool's bounds.

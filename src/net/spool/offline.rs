@@ -1,4 +1,4 @@
-//! The spool of a process that is not running, for `umbel spool`: looked at without a byte changed, exported, purged.
+//! The spool of a process that is not running, for `umbel spool`: looked at without a byte changed, exported, emptied by hand.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,42 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::json;
 
 use super::SpoolSettings;
 use super::block::{Kind, Record, Seed, Step, Walk};
 use super::disk::{Disk, Media, Overlay};
 use super::index::Index;
 use super::keeper::{Keeper, file_opener};
+use super::line::line;
 use super::place::Place;
-use super::queue::{Queue, QueueId};
-use super::report::QueueReport;
+use super::queue::QueueId;
+use super::report::{Completion, QueueReport};
 use super::salvage;
+use super::selection::Selection;
 use super::store::{Store, StoreError};
-use crate::wire::table::Value;
-use crate::wire::{ContentHeader, method};
-
-/// Which queues, and what of them.
-#[derive(Debug, Clone, Default)]
-pub struct Selection {
-    /// Only what waits for this upstream.
-    pub upstream: Option<String>,
-    /// Only this queue.
-    pub queue: Option<QueueId>,
-    /// Only what was accepted before, microseconds of Unix time.
-    pub before_us: Option<u64>,
-}
-
-impl Selection {
-    fn has_queue(&self, id: QueueId, queue: &Queue) -> bool {
-        self.queue.is_none_or(|wanted| wanted == id)
-            && self.upstream.as_ref().is_none_or(|wanted| *wanted == queue.key.upstream)
-    }
-
-    fn has(&self, record: &Record) -> bool {
-        self.before_us.is_none_or(|before| record.at_us < before)
-    }
-}
 
 /// A spool that is looked at. While it is, no process can own it.
 #[derive(Debug)]
@@ -91,8 +68,7 @@ impl Inspection {
     /// # Errors
     /// There is none, a process owns it, or the disk cannot be read.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let place = Place::visit(path)
-            .map_err(|e| io::Error::new(e.kind(), format!("{}: no spool to look at: {e}", path.display())))?;
+        let place = visit(path)?;
         let Some(salt) = place.salt()? else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the spool's salt is lost"));
         };
@@ -128,8 +104,11 @@ impl Inspection {
         selection: &Selection,
         mut each: impl FnMut(&QueueReport, &Record) -> io::Result<()>,
     ) -> io::Result<()> {
-        for (id, queue) in self.index.queues.iter().filter(|(id, q)| selection.has_queue(**id, q)) {
+        for (id, queue) in &self.index.queues {
             let report = queue.report(*id);
+            if !selection.has_queue(&report) {
+                continue;
+            }
             for (first, group) in queue.groups.iter().filter(|(_, g)| g.left > 0) {
                 let value: Bytes = self.store.group((id.0, *first)).map_err(io_error)?.unwrap_or_default();
                 for step in Walk::new(&value, self.seed) {
@@ -163,85 +142,102 @@ impl Inspection {
     }
 }
 
-/// Removes the selection; tells how many records are gone.
-///
-/// # Errors
-/// A process owns the spool, or the disk cannot be written to.
-pub fn purge(path: &Path, selection: &Selection, now_us: u64) -> io::Result<u64> {
-    let mut gone = Vec::new();
-    Inspection::open(path)?.records(selection, |queue, record| {
-        gone.push((queue.queue, record.seq));
-        Ok(())
-    })?;
-    let (mut keeper, _) = Keeper::open(path, SpoolSettings::default(), file_opener(), now_us)?;
-    for (queue, seq) in &gone {
-        keeper.remove(*queue, *seq, *seq);
-    }
-    keeper.commit(now_us, || Duration::ZERO);
-    if keeper.has_changes() || keeper.out.iter().any(|c| matches!(c, super::Completion::Health(_))) {
-        return Err(io::Error::other(keeper.health().to_string()));
-    }
-    if keeper.slack(super::writer::SLACK_MIN) {
-        keeper.compact(now_us);
-    }
-    keeper.close()?;
-    Ok(crate::wire::num::u64_of(gone.len()))
+/// A spool that is emptied by hand, owned for as long as that takes.
+pub struct Custody {
+    keeper: Keeper,
 }
 
-/// A record as JSON: where it goes and what it is as far as it can be read, and all of it in base64.
-fn line(queue: &QueueReport, record: &Record) -> serde_json::Value {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let publish = method::split(record.method()).ok().and_then(|(_, reader)| method::publish(reader).ok());
-    let header = ContentHeader::parse(record.header()).ok();
-    let field = |name: &[u8]| match header.as_ref()?.headers()?.get(name) {
-        Some(Value::Str(value)) => Some(text(value)),
-        _ => None,
-    };
-    json!({
-        "upstream": queue.key.upstream,
-        "vhost": queue.key.vhost,
-        "user": queue.key.user,
-        "queue": queue.queue.0,
-        "seq": record.seq,
-        "lane": record.lane,
-        "accepted_us": record.at_us,
-        "flags": record.flags,
-        "exchange": publish.as_ref().map(|p| text(p.exchange)),
-        "routing_key": publish.as_ref().map(|p| text(p.routing_key)),
-        "mandatory": publish.as_ref().map(|p| p.mandatory),
-        "task": field(b"task"),
-        "id": field(b"id"),
-        "content_type": header.as_ref().and_then(|h| h.content_type()).map(text),
-        "method": base64(record.method()),
-        "header": base64(record.header()),
-        "body": base64(record.body()),
+/// Commits that are tried: the first may find the disk full, and gives up the ballast then.
+const COMMITS_TRIED: usize = 3;
+
+impl Custody {
+    /// Takes the spool in a directory. What is damaged is set aside as `umbel run` would.
+    ///
+    /// # Errors
+    /// There is none, a process owns it, or the disk cannot be read.
+    pub fn take(path: &Path, now_us: u64) -> io::Result<Self> {
+        drop(visit(path)?);
+        let (keeper, _) = Keeper::open(path, SpoolSettings::default(), file_opener(), now_us)?;
+        Ok(Self { keeper })
+    }
+
+    /// Queues that have records.
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueReport> {
+        self.keeper.reports()
+    }
+
+    /// Records of a queue in order, after a number, about so many octets; and whether these are the last.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn read(&mut self, queue: QueueId, after: u64, max_bytes: u64) -> io::Result<(Vec<Record>, bool)> {
+        self.keeper.read(queue, after, max_bytes, 0);
+        let found = self.keeper.out.drain(..).find_map(|c| match c {
+            Completion::Records { records, end, .. } => Some((records, end)),
+            _ => None,
+        });
+        found.ok_or_else(|| io::Error::other(self.keeper.health().to_string()))
+    }
+
+    /// Removes records, which are gone from the disk once this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn remove(&mut self, queue: QueueId, seqs: &[u64], now_us: u64) -> io::Result<()> {
+        for seq in seqs {
+            self.keeper.remove(queue, *seq, *seq);
+        }
+        for _ in 0..COMMITS_TRIED {
+            if !self.keeper.has_changes() {
+                return Ok(());
+            }
+            self.keeper.commit(now_us, || Duration::ZERO);
+        }
+        if self.keeper.has_changes() {
+            Err(io::Error::other(self.keeper.health().to_string()))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Removes the selection; tells how many records are gone.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn purge(&mut self, selection: &Selection, now_us: u64) -> io::Result<u64> {
+        let mut gone = 0;
+        for queue in self.queues().into_iter().filter(|q| selection.has_queue(q)) {
+            let (mut after, mut end) = (0, false);
+            while !end {
+                let (records, last) = self.read(queue.queue, after, READ_BYTES)?;
+                (after, end) = (records.last().map_or(after, |r| r.seq), last || records.is_empty());
+                let seqs: Vec<u64> = records.iter().filter(|r| selection.has(r)).map(|r| r.seq).collect();
+                self.remove(queue.queue, &seqs, now_us)?;
+                gone += crate::wire::num::u64_of(seqs.len());
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Gives unused room back to the disk and leaves in peace.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn leave(mut self, now_us: u64) -> io::Result<()> {
+        if self.keeper.slack(super::writer::SLACK_MIN) {
+            self.keeper.compact(now_us);
+        }
+        self.keeper.close()
+    }
+}
+
+/// Octets of records that are looked at in one go.
+const READ_BYTES: u64 = 8 << 20;
+
+fn visit(path: &Path) -> io::Result<Place> {
+    Place::visit(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => io::Error::new(e.kind(), format!("{}: there is no spool", path.display())),
+        _ => e,
     })
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |n: u32| DIGITS.get(crate::wire::num::usize_of(n & 63)).map_or('=', |d| char::from(*d));
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - three.len()));
-        for place in 0..4 {
-            let used = place <= three.len();
-            out.push(if used { digit(bits >> (18 - 6 * place)) } else { '=' });
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let vectors =
-            ["", "", "f", "Zg==", "fo", "Zm8=", "foo", "Zm9v", "foob", "Zm9vYg==", "foobar", "Zm9vYmFy"];
-        for pair in vectors.chunks(2) {
-            assert_eq!(base64(pair[0].as_bytes()), pair[1]);
-        }
-    }
 }

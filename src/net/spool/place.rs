@@ -65,7 +65,7 @@ impl Salt {
 pub(super) struct Place {
     pub(super) path: PathBuf,
     /// Held for as long as this lives; released by the kernel if we do not.
-    _lock: File,
+    lock: File,
 }
 
 impl Place {
@@ -74,7 +74,11 @@ impl Place {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mut lock = OpenOptions::new();
         lock.read(true).write(true).create(true).truncate(false).mode(0o600);
-        Self::locked(path, &lock)
+        let place = Self::locked(path, &lock)?;
+        // Only to be read by people: on a full disk it stays empty.
+        let mut lock = &place.lock;
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        Ok(place)
     }
 
     /// Owns a directory that is there, without writing to it.
@@ -85,12 +89,17 @@ impl Place {
     fn locked(path: &Path, how: &OpenOptions) -> io::Result<Self> {
         let lock = how.open(path.join("lock"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(TryLockError::Error(error)) => Err(error),
-            Err(TryLockError::WouldBlock) => Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                format!("{}: another process owns this spool", path.display()),
-            )),
+            Err(TryLockError::WouldBlock) => {
+                let owner = fs::read_to_string(path.join("lock")).unwrap_or_default();
+                let owner = owner
+                    .trim()
+                    .parse::<u32>()
+                    .map_or_else(|_| "another process".into(), |pid| format!("process {pid}"));
+                let why = format!("{}: this spool is in use by {owner}", path.display());
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
+            }
         }
     }
 

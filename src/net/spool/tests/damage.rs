@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use super::super::offline::{Inspection, Selection, purge};
 use super::super::testing::{Dice, Dir};
 use super::*;
 
@@ -140,7 +139,7 @@ fn a_spool_that_is_looked_at_is_not_changed() {
         let text = String::from_utf8(lines).unwrap();
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!(
-            (&first["seq"], &first["user"], &first["method"]),
+            (&first["seq"], &first["user"], &first["method_b64"]),
             (&51.into(), &"one".into(), &"bWV0aG9k".into())
         );
         drop(inspection);
@@ -152,14 +151,22 @@ fn a_spool_that_is_looked_at_is_not_changed() {
 fn a_purge_removes_what_was_selected_and_leaves_the_rest() {
     let dir = Dir::new("purge");
     let (one, two) = written(&dir);
-    let selection =
-        Selection { queue: Some(two), upstream: Some("default".into()), before_us: Some(2_000_000) };
-    assert_eq!(purge(dir.path(), &Selection { before_us: Some(1), ..selection.clone() }, 1).unwrap(), 0);
-    assert_eq!(
-        purge(dir.path(), &Selection { upstream: Some("x".into()), ..selection.clone() }, 1).unwrap(),
-        0
-    );
-    assert_eq!(purge(dir.path(), &selection, 1).unwrap(), 200);
+    let selection = Selection {
+        queue: Some(two),
+        upstream: Some("default".into()),
+        before_us: Some(2_000_000),
+        ..Selection::default()
+    };
+    let purge = |selection: &Selection| {
+        let mut custody = Custody::take(dir.path(), 1).unwrap();
+        let gone = custody.purge(selection, 1).unwrap();
+        custody.leave(1).unwrap();
+        gone
+    };
+    assert_eq!(purge(&Selection { before_us: Some(1), ..selection.clone() }), 0);
+    assert_eq!(purge(&Selection { upstream: Some("x".into()), ..selection.clone() }), 0);
+    assert_eq!(purge(&Selection { user: Some("one".into()), ..selection.clone() }), 0);
+    assert_eq!(purge(&selection), 200);
     let (mut spool, recovered) = open(&dir, SpoolSettings::default());
     assert_eq!((recovered.records, all(&mut spool, two).len()), (150, 0));
     assert_eq!(all(&mut spool, one).len(), 150);
