@@ -103,12 +103,27 @@ impl<'a> Scan<'a> {
         let start = self.at;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let stop = rest.iter().position(|&b| matches!(b, b'"' | b'\\')).ok_or(Unreadable::Syntax)?;
-            self.at += stop;
-            if self.next() == Some(b'"') {
-                return self.bytes.get(start..self.at - 1).ok_or(Unreadable::Syntax);
+            let stop = rest.iter().position(|&b| matches!(b, b'"' | b'\\' | 0..=0x1f));
+            self.at += stop.ok_or(Unreadable::Syntax)?;
+            match self.next() {
+                Some(b'"') => return self.bytes.get(start..self.at - 1).ok_or(Unreadable::Syntax),
+                Some(b'\\') => self.escape()?,
+                // Python's reader refuses control characters, and so a worker this body.
+                _ => return Err(Unreadable::Syntax),
             }
-            self.at += 1;
+        }
+    }
+
+    /// What follows a backslash.
+    fn escape(&mut self) -> Result<(), Unreadable> {
+        match self.next() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(()),
+            Some(b'u') => {
+                let digits = self.bytes.get(self.at..self.at + 4).ok_or(Unreadable::Syntax)?;
+                self.at += 4;
+                if digits.iter().all(u8::is_ascii_hexdigit) { Ok(()) } else { Err(Unreadable::Syntax) }
+            }
+            _ => Err(Unreadable::Syntax),
         }
     }
 
@@ -180,10 +195,18 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// A number that is an `Int` or a `Float`; integers past 64 bits are floats here.
+/// A number that is an `Int` or a `Float`; integers past 64 bits are floats here. JSON knows no leading zeros, and no bare points.
 fn number<'a>(token: &[u8]) -> Option<Datum<'a>> {
     let digits = token.strip_prefix(b"-").unwrap_or(token);
-    if !digits.first()?.is_ascii_digit() {
+    let fits = match digits {
+        [b'0', b'0'..=b'9', ..] => false,
+        [b'0'..=b'9', ..] => digits
+            .iter()
+            .zip(digits.iter().skip(1).chain([&b'.']))
+            .all(|(&octet, after)| octet != b'.' || after.is_ascii_digit()),
+        _ => false,
+    };
+    if !fits {
         return None;
     }
     let text = std::str::from_utf8(token).ok()?;
@@ -320,6 +343,16 @@ mod tests {
             "{\"a\": [}",
             "[1}",
             "01a",
+            "01",
+            "-01",
+            "1.",
+            "1.e5",
+            "+1",
+            ".5",
+            "\"a\nb\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\\u12",
             "'a'",
         ] {
             assert_eq!(fields(garbage.as_bytes()), Err(Unreadable::Syntax), "{garbage}");

@@ -1,6 +1,6 @@
 //! MessagePack bodies, skimmed like JSON: the entries of the outermost map, and where each value lies.
 //!
-//! Kombu unpacks with `raw=False`: keys that are not strings (Python 2 packs them as bytes) are no task's to any worker since 4.0.
+//! Kombu unpacks with `raw=False`: keys that are not strings (Celery 3.1 on Python 2 packs them as bytes) are no task's to any worker since 4.0.
 
 use std::ops::Range;
 
@@ -20,7 +20,10 @@ pub(crate) fn fields(bytes: &[u8]) -> Result<Option<Fields<'_>>, Unreadable> {
     let mut fields = Fields::default();
     let map = entries(bytes, |key, range| {
         if Fields::wants(key) {
-            fields.put(key, datum(bytes.get(range).unwrap_or_default()));
+            let value = bytes.get(range).unwrap_or_default();
+            // A name in bytes is registered at no worker.
+            let is_name = key == b"task" && matches!(value, [0xc4..=0xc6, ..]);
+            fields.put(key, if is_name { Datum::Other } else { datum(value) });
         }
     })?;
     Ok(map.map(|_| fields))
@@ -76,7 +79,9 @@ enum Head<'a> {
     Str(&'a [u8]),
     Array(u32),
     Map(u32),
-    /// Bytes, extensions, integers past 63 bits.
+    /// Bytes.
+    Bin(&'a [u8]),
+    /// Extensions, integers past 63 bits.
     Other,
 }
 
@@ -90,9 +95,12 @@ impl<'a> Head<'a> {
             0xc0 => Self::Nil,
             0xc2 => Self::Bool(false),
             0xc3 => Self::Bool(true),
-            0xc4 => other(reader, |r| Ok(u32::from(r.u8()?)), 0)?,
-            0xc5 => other(reader, |r| Ok(u32::from(r.u16()?)), 0)?,
-            0xc6 => other(reader, Reader::u32, 0)?,
+            0xc4 => Self::Bin(reader.shortstr()?),
+            0xc5 => {
+                let len = reader.u16()?;
+                Self::Bin(reader.take(usize::from(len))?)
+            }
+            0xc6 => Self::Bin(reader.longstr()?),
             0xc7 => other(reader, |r| Ok(u32::from(r.u8()?)), 1)?,
             0xc8 => other(reader, |r| Ok(u32::from(r.u16()?)), 1)?,
             0xc9 => other(reader, Reader::u32, 1)?,
@@ -217,7 +225,8 @@ const fn scalar(head: Head<'_>) -> Datum<'_> {
         Head::Bool(b) => Datum::Bool(b),
         Head::Int(n) => Datum::Int(n),
         Head::Float(f) => Datum::Float(f),
-        Head::Str(text) => Datum::Text(Text::borrowed(text)),
+        // Python 2 packs its own strings as bytes: an id of Celery 4 there is a task's all the same.
+        Head::Str(text) | Head::Bin(text) => Datum::Text(Text::borrowed(text)),
         Head::Array(_) | Head::Map(_) | Head::Other => Datum::Other,
     }
 }
@@ -253,6 +262,13 @@ mod tests {
     fn keys_of_python_2_are_bytes_and_no_task() {
         let fields = fields(b"\x81\xc4\x04task\xc4\x01x").unwrap().unwrap();
         assert_eq!(fields, Fields::default());
+    }
+
+    #[test]
+    fn ids_of_python_2_are_bytes_and_a_name_is_none() {
+        let read = fields(b"\x82\xa4task\xa1a\xa2id\xc4\x01x").unwrap().unwrap();
+        assert_eq!((read.task.unwrap().as_str(), read.id.unwrap().as_str()), (Some("a"), Some("x")));
+        assert_eq!(fields(b"\x81\xa4task\xc4\x01a").unwrap().unwrap().task, None);
     }
 
     #[test]

@@ -131,7 +131,8 @@ fn in_yaml(plain: &[u8], moment: &str) -> Result<Vec<u8>, NotPatchable> {
         return Ok(splice(plain, &old, entry.as_bytes()));
     }
     // At the very beginning, after the document's own mark: what follows stays what it was, whatever it ends in.
-    let at = if plain.starts_with(b"---\n") { 4 } else { 0 };
+    let first = plain.split_inclusive(|&b| b == b'\n').next().unwrap_or_default();
+    let at = if first.ends_with(b"\n") && yaml::is_document_mark(first) { first.len() } else { 0 };
     Ok(splice(plain, std::slice::from_ref(&(at..at)), entry.as_bytes()))
 }
 
@@ -204,6 +205,8 @@ mod tests {
         );
         assert_eq!(set(Serializer::Yaml, b"expires:\n  2040\nid: a"), format!("{line}id: a").as_bytes());
         assert_eq!(set(Serializer::Yaml, b"---\nid: a\n"), format!("---\n{line}id: a\n").as_bytes());
+        assert_eq!(set(Serializer::Yaml, b"--- \r\nid: a\n"), format!("--- \r\n{line}id: a\n").as_bytes());
+        assert_eq!(set(Serializer::Yaml, b"'expires': null\nid: a\n"), format!("{line}id: a\n").as_bytes());
         assert_eq!(set(Serializer::Yaml, b"id: a"), format!("{line}id: a").as_bytes());
     }
 

@@ -2,9 +2,13 @@
 //!
 //! A naive moment is UTC to every worker since 4.0. What cannot be read is nobody's to judge.
 
-use jiff::civil::{Date, ISOWeekDate, Weekday};
+use jiff::civil::Date;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
+/// 0001-01-01T00:00:00.
+const FIRST: i64 = -62_135_596_800_000_000;
+/// 9999-12-31T23:59:59.999999.
+const LAST: i64 = 253_402_300_799_999_999;
 const EPOCH: Date = Date::constant(1970, 1, 1);
 
 /// A moment, and whether its string said where on Earth.
@@ -30,7 +34,9 @@ pub fn parse(text: &[u8]) -> Option<Instant> {
     if !digits.rest.is_empty() {
         digits.rest = digits.rest.get(1..)?;
         let (of_day, offset) = digits.time()?;
-        instant.unix_micros += of_day - offset.unwrap_or(0) * MICROS_PER_SECOND;
+        // Python has no local time after the year 9999: 24:00 on its last day raises.
+        instant.unix_micros = Some(instant.unix_micros + of_day).filter(|at| *at <= LAST)?;
+        instant.unix_micros -= offset.unwrap_or(0) * MICROS_PER_SECOND;
         instant.naive = offset.is_none();
     }
     Some(instant)
@@ -106,8 +112,14 @@ impl Digits<'_> {
                 }
                 day = i8::try_from(self.take(1)?).ok()?;
             }
-            let weekday = Weekday::from_monday_one_offset(day).ok()?;
-            return Some(ISOWeekDate::new(year, week, weekday).ok()?.date());
+            if !(1..=53).contains(&week) || !(1..=7).contains(&day) {
+                return None;
+            }
+            // Week 1 has January 4th in it. A week 53 that a year has not is the next one's first to dateutil: so it is here.
+            let fourth = Date::new(year, 1, 4).ok()?;
+            let monday = i64::from(fourth.weekday().to_monday_zero_offset());
+            let days = i64::from(week - 1) * 7 + i64::from(day - 1) - monday;
+            return fourth.checked_add(jiff::Span::new().days(days)).ok();
         }
         let ordinal = self.take(3)?;
         let first = Date::new(year, 1, 1).ok()?;
@@ -185,8 +197,7 @@ impl Digits<'_> {
 /// The one form that every worker reads alike: `YYYY-MM-DDTHH:MM:SS.ffffff+00:00`. Moments outside the years 1 to 9999 are clamped.
 #[must_use]
 pub fn format(unix_micros: i64) -> String {
-    // 0001-01-01 and 9999-12-31T23:59:59.999999, Python's first and last.
-    let clamped = unix_micros.clamp(-62_135_596_800_000_000, 253_402_300_799_999_999);
+    let clamped = unix_micros.clamp(FIRST, LAST);
     let days = clamped.div_euclid(86_400 * MICROS_PER_SECOND);
     let of_day = clamped.rem_euclid(86_400 * MICROS_PER_SECOND);
     let date = EPOCH.saturating_add(jiff::Span::new().days(days));
@@ -236,6 +247,8 @@ mod tests {
             ("2040-W01-1", 2_209_075_200.0),
             ("2040W011T030405", 2_209_086_245.0),
             ("2040-W01", 2_209_075_200.0),
+            ("2040-W53-1", 2_240_524_800.0),
+            ("2021-W01-1", 1_609_718_400.0),
             ("2040-002", 2_209_075_200.0),
             ("2040002", 2_209_075_200.0),
             ("1969-12-31T23:59:59Z", -1.0),
@@ -266,6 +279,8 @@ mod tests {
             "2040-01-02T03:04:05 ",
             "2040-01-02T03:04:05.Z",
             "2040-W54-1",
+            "2040-W00-1",
+            "9999-12-31T24:00",
             "2040-W01-8",
             "2041-366",
             "1795333942.36",

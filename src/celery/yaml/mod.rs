@@ -2,11 +2,15 @@
 //!
 //! This is no YAML parser. What is not of that form is unreadable, which costs a task the policy, never its delivery.
 
+mod scalar;
+
 use std::ops::Range;
 
+use scalar::{after_anchor, folded, scalar};
+
 use super::body::Unreadable;
-use super::field::{Datum, Fields, Text};
-use super::json::{self, push_code};
+use super::field::{Datum, Fields};
+use super::json;
 
 /// The keys of a body that is a block mapping; `None` where it is a sequence.
 pub(crate) fn fields(bytes: &[u8]) -> Result<Option<Fields<'_>>, Unreadable> {
@@ -16,23 +20,31 @@ pub(crate) fn fields(bytes: &[u8]) -> Result<Option<Fields<'_>>, Unreadable> {
         Some(b'[') => return Ok(None),
         _ => {}
     }
-    let mut reader = Mapping::default();
-    for line in bytes.split(|&b| b == b'\n') {
+    let mut reader = Mapping { bytes, fields: Fields::default(), key: None, value: Value::Nothing, at: 0 };
+    for raw in bytes.split_inclusive(|&b| b == b'\n') {
+        let line = raw.strip_suffix(b"\n").unwrap_or(raw);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match line {
-            [] | [b'#', ..] | b"---" => {}
+            [] | [b'#', ..] => {}
+            _ if is_document_mark(line) && reader.key.is_none() => {}
             b"..." => break,
             b"-" | [b'-', b' ', ..] if reader.key.is_none() => return Ok(None),
             b"-" | [b'-', b' ', ..] => reader.item(line.get(1..).unwrap_or_default())?,
             [b' ' | b'\t', ..] => reader.nested(line)?,
             _ => reader.entry(line)?,
         }
+        reader.at += raw.len();
     }
     reader.end_entry();
     if reader.key.is_none() {
         return Err(Unreadable::Syntax);
     }
     Ok(Some(reader.fields))
+}
+
+/// `---`, and nothing but spaces after it: a document begins.
+pub(crate) fn is_document_mark(line: &[u8]) -> bool {
+    line.strip_prefix(b"---").is_some_and(|rest| rest.trim_ascii().is_empty())
 }
 
 /// Where each entry under `key` lies: its line and all lines below that belong to its value.
@@ -46,10 +58,10 @@ pub(crate) fn entries(bytes: &[u8], key: &[u8]) -> Vec<Range<usize>> {
             if let Some(start) = start.take() {
                 found.push(start..at);
             }
-            if line
-                .strip_prefix(key)
-                .is_some_and(|after| matches!(after, [b':', b' ' | b'\r' | b'\n', ..] | b":"))
-            {
+            let after = ["", "'", "\""].iter().find_map(|quote| {
+                line.strip_prefix(quote.as_bytes())?.strip_prefix(key)?.strip_prefix(quote.as_bytes())
+            });
+            if after.is_some_and(|after| matches!(after, [b':', b' ' | b'\r' | b'\n', ..] | b":")) {
                 start = Some(at);
             }
         }
@@ -61,22 +73,24 @@ pub(crate) fn entries(bytes: &[u8], key: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-#[derive(Default)]
 struct Mapping<'a> {
+    bytes: &'a [u8],
+    /// Where the line that is being read begins.
+    at: usize,
     fields: Fields<'a>,
     /// The key whose value is being read.
     key: Option<&'a [u8]>,
-    value: Value<'a>,
+    value: Value,
 }
 
 /// What has been seen of a value.
 #[derive(Default)]
-enum Value<'a> {
+enum Value {
     /// Nothing, on the key's own line or below.
     #[default]
     Nothing,
-    /// All of it on the key's own line, unless an indented line follows.
-    Inline(Datum<'a>),
+    /// A scalar: it begins on the key's own line, and may go on in indented lines below it.
+    Scalar(Range<usize>),
     /// A sequence: how many items, and the first two, where they are numbers or null.
     Items(usize, [Option<Option<f64>>; 2]),
     /// Anything that nobody asks for.
@@ -88,9 +102,12 @@ impl<'a> Mapping<'a> {
         let Some(key) = self.key else { return };
         let value = match std::mem::take(&mut self.value) {
             Value::Nothing => Datum::Null,
-            Value::Inline(datum) => datum,
+            Value::Scalar(range) if Fields::wants(key) => {
+                let text = self.bytes.get(range).unwrap_or_default();
+                if text.contains(&b'\n') { folded(text) } else { scalar(text) }
+            }
             Value::Items(2, [Some(first), Some(second)]) => Datum::Pair([first, second]),
-            Value::Items(..) | Value::Other => Datum::Other,
+            Value::Scalar(_) | Value::Items(..) | Value::Other => Datum::Other,
         };
         self.fields.put(key, value);
     }
@@ -116,8 +133,9 @@ impl<'a> Mapping<'a> {
         };
         self.end_entry();
         self.key = Some(key);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        self.value = if value.is_empty() { Value::Nothing } else { Value::Inline(scalar(value)) };
+        let value = after_anchor(value.get(1..).unwrap_or_default().trim_ascii());
+        let end = self.at + line.trim_ascii_end().len();
+        self.value = if value.is_empty() { Value::Nothing } else { Value::Scalar(end - value.len()..end) };
         Ok(())
     }
 
@@ -131,7 +149,7 @@ impl<'a> Mapping<'a> {
             Value::Nothing => Value::Items(1, [number, None]),
             Value::Items(1, [first, _]) => Value::Items(2, [first, number]),
             Value::Items(..) | Value::Other => Value::Other,
-            Value::Inline(_) => return Err(Unreadable::Syntax),
+            Value::Scalar(_) => return Err(Unreadable::Syntax),
         };
         Ok(())
     }
@@ -143,148 +161,14 @@ impl<'a> Mapping<'a> {
         }
         match line.trim_ascii() {
             [] => {}
-            [b'-', b' ', item @ ..] if !matches!(self.value, Value::Inline(_)) => self.item(item)?,
-            _ => self.value = Value::Other,
+            text => match (&mut self.value, text) {
+                (Value::Scalar(range), _) => range.end = self.at + line.trim_ascii_end().len(),
+                (_, [b'-', b' ', item @ ..]) => self.item(item)?,
+                (value, _) => *value = Value::Other,
+            },
         }
         Ok(())
     }
-}
-
-fn scalar(text: &[u8]) -> Datum<'_> {
-    match text {
-        [b'\'', inner @ .., b'\''] => single_quoted(inner),
-        [b'"', inner @ .., b'"'] => double_quoted(inner),
-        [b'[', items @ .., b']'] => flow_pair(items),
-        [b'\'' | b'"' | b'[' | b'{' | b'&' | b'*' | b'!' | b'|' | b'>' | b'%' | b'@' | b'`', ..] => {
-            Datum::Other
-        }
-        _ => plain(text),
-    }
-}
-
-fn flow_pair(items: &[u8]) -> Datum<'_> {
-    let mut parts = items.split(|&b| b == b',').map(|part| match scalar(part.trim_ascii()) {
-        Datum::Null => Some(None),
-        other => other.number().map(Some),
-    });
-    match (parts.next().flatten(), parts.next().flatten(), parts.next()) {
-        (Some(first), Some(second), None) => Datum::Pair([first, second]),
-        _ => Datum::Other,
-    }
-}
-
-/// A plain scalar, resolved as YAML 1.1 has it. Moments stay text: they are read where they are asked for.
-fn plain(text: &[u8]) -> Datum<'_> {
-    let text = text
-        .windows(2)
-        .position(|pair| pair == b" #")
-        .and_then(|at| text.get(..at))
-        .unwrap_or(text)
-        .trim_ascii_end();
-    match text {
-        b"" | b"~" | b"null" | b"Null" | b"NULL" => return Datum::Null,
-        b"true" | b"True" | b"TRUE" | b"yes" | b"Yes" | b"YES" | b"on" | b"On" | b"ON" => {
-            return Datum::Bool(true);
-        }
-        b"false" | b"False" | b"FALSE" | b"no" | b"No" | b"NO" | b"off" | b"Off" | b"OFF" => {
-            return Datum::Bool(false);
-        }
-        _ => {}
-    }
-    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
-    if !matches!(digits, [b'0'..=b'9' | b'.', ..]) {
-        return Datum::Text(Text::borrowed(text));
-    }
-    let number = std::str::from_utf8(text).unwrap_or_default();
-    if (digits == b"0" || !digits.starts_with(b"0"))
-        && let Ok(n) = number.parse()
-    {
-        return Datum::Int(n);
-    }
-    if digits.contains(&b'.')
-        && let Ok(f) = number.parse()
-    {
-        return Datum::Float(f);
-    }
-    // Octal, hexadecimal, sexagesimal and underscored numbers: nobody writes them here, and they are no text.
-    let hex = digits.strip_prefix(b"0x").is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    if hex || digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'_' | b':' | b'.')) {
-        return Datum::Other;
-    }
-    Datum::Text(Text::borrowed(text))
-}
-
-fn single_quoted(inner: &[u8]) -> Datum<'_> {
-    if !inner.contains(&b'\'') {
-        return Datum::Text(Text::borrowed(inner));
-    }
-    let mut out = Vec::with_capacity(inner.len());
-    let mut octets = inner.iter();
-    while let Some(&octet) = octets.next() {
-        if octet == b'\'' && octets.next() != Some(&b'\'') {
-            return Datum::Other;
-        }
-        out.push(octet);
-    }
-    Datum::Text(Text(out.into()))
-}
-
-fn double_quoted(inner: &[u8]) -> Datum<'_> {
-    if !inner.iter().any(|b| matches!(b, b'"' | b'\\')) {
-        return Datum::Text(Text::borrowed(inner));
-    }
-    unescape(inner).map_or(Datum::Other, |text| Datum::Text(Text(text.into())))
-}
-
-fn unescape(inner: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(inner.len());
-    let mut rest = inner;
-    while let Some((&octet, after)) = rest.split_first() {
-        rest = after;
-        match octet {
-            b'"' => return None,
-            b'\\' => {}
-            _ => {
-                out.push(octet);
-                continue;
-            }
-        }
-        let (&escape, after) = rest.split_first()?;
-        rest = after;
-        let hex = match escape {
-            b'x' => 2,
-            b'u' => 4,
-            b'U' => 8,
-            _ => 0,
-        };
-        if hex > 0 {
-            let (digits, after) = rest.split_at_checked(hex)?;
-            rest = after;
-            push_code(&mut out, u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-            continue;
-        }
-        push_code(
-            &mut out,
-            match escape {
-                b'0' => 0,
-                b'a' => 7,
-                b'b' => 8,
-                b't' | b'\t' => 9,
-                b'n' => 10,
-                b'v' => 11,
-                b'f' => 12,
-                b'r' => 13,
-                b'e' => 27,
-                b'N' => 0x85,
-                b'_' => 0xA0,
-                b'L' => 0x2028,
-                b'P' => 0x2029,
-                b' ' | b'"' | b'/' | b'\\' => escape.into(),
-                _ => return None,
-            },
-        );
-    }
-    Some(out)
 }
 
 #[cfg(test)]
@@ -319,9 +203,28 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_value_that_goes_on_below_is_not_read_by_half() {
-        let fields = fields(b"task: proj\n  add\nid: 1\n").unwrap().unwrap();
-        assert_eq!((fields.task, fields.id), (None, None));
+    fn what_pyyaml_folds_over_several_lines_is_one_text() {
+        let text = "task: proj\n  add\nid: 'it''s\n\n  here'\nshadow: \"a \\\n  \\ b\\\\\n  \\xE9\"\nroot_id: a\n\n\n  b\n";
+        let fields = fields(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(fields.task.unwrap().as_str(), Some("proj add"));
+        assert_eq!(fields.id.unwrap().as_str(), Some("it's\nhere"));
+        assert_eq!(fields.shadow.unwrap().as_str(), Some("a  b\\ é"));
+        assert_eq!(fields.root_id.unwrap().as_str(), Some("a\n\nb"));
+    }
+
+    #[test]
+    fn what_pyyaml_names_to_repeat_it_is_read_past_its_name() {
+        let text =
+            "args: &id001\n- 1\ntimelimit: &id002 [30, null]\nid: &a x\nkwargs:\n  all: *id001\ntask: a\n";
+        let fields = fields(text.as_bytes()).unwrap().unwrap();
+        assert_eq!((fields.id.unwrap().as_str(), fields.task.unwrap().as_str()), (Some("x"), Some("a")));
+        assert_eq!(fields.time_limit.unwrap().hard, Some(30.0));
+    }
+
+    #[test]
+    fn a_document_may_be_marked_and_a_second_one_is_unreadable() {
+        assert!(fields(b"--- \ntask: a\n...\n").unwrap().unwrap().task.is_some());
+        assert_eq!(fields(b"task: a\n---\ntask: b\n"), Err(Unreadable::Syntax));
     }
 
     #[test]
