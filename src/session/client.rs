@@ -56,6 +56,8 @@ pub(super) enum Gate {
         owed: Owed,
         until_ms: u64,
     },
+    /// For the broker's answer to our own channel.close on the client's link: until then the number is not free.
+    Number(u16),
 }
 
 /// Which replies.
@@ -118,6 +120,8 @@ pub(super) struct Channel {
     pub(super) lane_replies: u32,
     /// Methods on its own link that will be answered, in order.
     pub(super) own_replies: VecDeque<Reply>,
+    /// Replies that are owed have been waited for long enough: no publish is held back for them until all have come.
+    pub(super) waived: bool,
     /// A content from its own link is on its way to the client: its octets to come, `None` before its header.
     pub(super) relaying: Option<Option<u64>>,
     /// What waits for the end of that content: nothing may come between its frames.
@@ -141,18 +145,22 @@ impl Channel {
             broker_closed: false,
             lane_replies: 0,
             own_replies: VecDeque::new(),
+            waived: false,
             relaying: None,
             deferred: Vec::new(),
         }
     }
 
-    pub(super) fn owes(&self, owed: Owed) -> bool {
+    /// Whether replies are owed that are still waited for.
+    pub(super) fn owes(&mut self, owed: Owed) -> bool {
         let (lane, own) = (self.lane_replies > 0, !self.own_replies.is_empty());
-        match owed {
+        self.waived &= lane || own;
+        let some = match owed {
             Owed::Lane => lane,
             Owed::Own => own,
             Owed::Any => lane || own,
-        }
+        };
+        some && !(self.waived && owed == Owed::Own)
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) enum Store {
 }
 
 /// Who hears what of a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PublishFlags {
     /// The client asked for mandatory.
     pub(super) mandatory: bool,
@@ -30,8 +30,10 @@ pub(super) struct PublishFlags {
     pub(super) watched: bool,
     /// On disk before it counts as accepted, or not; `None`: as the upstream's tier says.
     pub(super) durable: Option<bool>,
-    /// A return has come for it.
+    /// A return has come for it on this lease.
     pub(super) returned: bool,
+    /// A return has come for it on any lease: its client knows, and does not hear it again when it is sent again.
+    pub(super) returned_before: bool,
     /// To an exchange that is not known to be there: the broker may close the channel for it.
     pub(super) risky: bool,
     /// Written by us, not by the client.
@@ -97,6 +99,8 @@ pub(super) struct Lane {
     pub(super) sent: usize,
     /// When something last happened here.
     pub(super) busy_ms: u64,
+    /// Since when the first of what was sent has been waited for: when it was sent, or when the one before it was settled.
+    pub(super) first_ms: u64,
     /// Nothing is sent before this: a refused target or a nack is being waited out.
     pub(super) not_before_ms: u64,
     /// Send one at a time: a publish in here closes channels, and we are finding out which.
@@ -123,6 +127,7 @@ impl Lane {
             items: VecDeque::new(),
             sent: 0,
             busy_ms: now_ms,
+            first_ms: now_ms,
             not_before_ms: 0,
             careful: false,
             replay: false,

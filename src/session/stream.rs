@@ -146,6 +146,13 @@ impl OutStream {
             .unwrap_or(&[])
     }
 
+    /// Whether the socket has taken all of the piece at `spot`.
+    #[must_use]
+    pub fn is_written(&self, spot: Spot) -> bool {
+        let end = crate::wire::num::usize_of(spot.start) + crate::wire::num::usize_of(spot.len);
+        spot.chunk < self.write_chunk || (spot.chunk == self.write_chunk && end <= self.write_at)
+    }
+
     fn chunk_index(&self, chunk: u64) -> Option<usize> {
         chunk.checked_sub(self.front).map(crate::wire::num::usize_clamped)
     }
@@ -248,7 +255,10 @@ mod tests {
         let (mut s, mut spares) = (OutStream::default(), Spares::default());
         s.push(&mut spares, b"open");
         let spot = s.keep(&mut spares, 7, |b| b.extend_from_slice(b"publish"));
-        assert_eq!(drain(&mut s, &mut spares, 100), b"openpublish");
+        assert_eq!(drain(&mut s, &mut spares, 10), b"openpublis");
+        assert!(!s.is_written(spot));
+        assert_eq!(drain(&mut s, &mut spares, 100), b"h");
+        assert!(s.is_written(spot));
         assert_eq!(s.bytes_at(spot), b"publish");
         assert_eq!(s.unwritten(), 0);
         assert!(s.held() > 0);

@@ -110,13 +110,18 @@ pub(super) struct Pool {
     pub(super) upstream: UpstreamId,
     pub(super) vhost: Rc<[u8]>,
     pub(super) credentials: Credentials,
+    /// Of the login that it was made for: what it is known by, whatever login its links use by now.
+    pub(super) identity: super::identity::IdentityHash,
     pub(super) links: Vec<super::LinkId>,
     /// Lanes waiting for a lease, first come first served.
     pub(super) waiting: VecDeque<LaneId>,
     /// Sessions logged in with it, and lanes on it.
     pub(super) users: usize,
     pub(super) lanes: usize,
+    /// Links lost one after the other that had not worked.
     pub(super) attempt: u32,
+    /// The last login was refused.
+    pub(super) refused: bool,
     pub(super) dial_at_ms: u64,
     pub(super) targets: FxHashMap<Rc<Target>, TargetState>,
     /// Lanes that wait for a target.
@@ -130,16 +135,24 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(upstream: UpstreamId, vhost: Rc<[u8]>, credentials: Credentials, now_ms: u64) -> Self {
+    pub(super) fn new(
+        upstream: UpstreamId,
+        vhost: Rc<[u8]>,
+        credentials: Credentials,
+        identity: super::identity::IdentityHash,
+        now_ms: u64,
+    ) -> Self {
         Self {
             upstream,
             vhost,
             credentials,
+            identity,
             links: Vec::new(),
             waiting: VecDeque::new(),
             users: 0,
             lanes: 0,
             attempt: 0,
+            refused: false,
             dial_at_ms: 0,
             targets: FxHashMap::default(),
             target_waiters: FxHashSet::default(),
@@ -168,6 +181,7 @@ pub(super) struct ControlStep {
     pub(super) target: Rc<Target>,
     /// Which of the target's methods.
     pub(super) index: usize,
+    pub(super) asked_ms: u64,
 }
 
 /// A content that is coming from the upstream on a shared link: a basic.return.
@@ -250,6 +264,10 @@ pub(super) struct Link {
     pub(super) deadline_ms: u64,
     pub(super) retire_at_ms: u64,
     pub(super) blocked: bool,
+    /// The broker's connection.blocked, as it came.
+    pub(super) blocked_words: Box<[u8]>,
+    /// It has answered something that was sent on it.
+    pub(super) worked: bool,
     /// The socket ended, and not because of us.
     pub(super) hung_up_by_peer: bool,
     /// net has been told that there is something to write.
@@ -290,11 +308,27 @@ impl Link {
             deadline_ms,
             retire_at_ms: u64::MAX,
             blocked: false,
+            blocked_words: Box::default(),
+            worked: false,
             hung_up_by_peer: false,
             dirty: false,
             swallow_open_ok: FxHashSet::default(),
             swallow_close_ok: FxHashSet::default(),
             delivering: FxHashMap::default(),
+        }
+    }
+
+    /// Whether nobody has anything on it: no lease, and no target is being asked for.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.leased == 0 && self.asked().is_none_or(VecDeque::is_empty)
+    }
+
+    /// What the pool's own channel waits for.
+    pub(super) fn asked(&self) -> Option<&VecDeque<ControlStep>> {
+        let control = usize::from(self.control?).checked_sub(1)?;
+        match &self.channels.get(control)?.used {
+            ChannelUse::Control(steps) => Some(steps),
+            _ => None,
         }
     }
 

@@ -66,6 +66,8 @@ pub struct Client {
     /// Heard, not looked at yet.
     heard: Vec<u8>,
     chans: BTreeMap<u16, Chan>,
+    /// Channels that it gave up with its connection: their lives, and their first numbers under confirms.
+    given_up: BTreeMap<u16, (u32, Option<u32>)>,
     good_password: bool,
     good_vhost: bool,
     frame_max: u32,
@@ -82,6 +84,9 @@ pub struct Client {
     /// Which replies the vouched-for upstream state allows: logins may fail while no upstream is there.
     pub running_since: bool,
     pub talk_ms: u64,
+    /// What it said since somebody took note, where somebody does.
+    pub notes: Vec<String>,
+    pub tracing: bool,
 }
 
 pub struct Chances {
@@ -102,6 +107,7 @@ impl Client {
             held: Vec::new(),
             heard: Vec::new(),
             chans: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             good_password: !rng.chance(6),
             good_vhost: !rng.chance(4),
             frame_max: 4096,
@@ -114,10 +120,16 @@ impl Client {
             window_full: false,
             running_since: false,
             talk_ms: 0,
+            notes: Vec::new(),
+            tracing: false,
         }
     }
 
     fn say(&mut self, channel: u16, payload: &[u8]) {
+        if self.tracing {
+            let name = method::split(payload).map_or("?", |(id, _)| id.name());
+            self.notes.push(format!("{:?} says {name} on {channel}", self.sid));
+        }
         kit::push_method(&mut self.out, channel, payload);
     }
 
@@ -179,8 +191,27 @@ impl Client {
         self.phase = Phase::Over;
     }
 
+    /// Octets that it was sent and will never read: what they refuse has been refused.
+    pub fn overhear(&mut self, bytes: &[u8], ledger: &mut Ledger) {
+        self.heard.extend_from_slice(bytes);
+        for frame in kit::take_frames(&mut self.heard) {
+            self.note_refusal(&frame, ledger);
+        }
+    }
+
+    fn note_refusal(&self, frame: &kit::OwnFrame, ledger: &mut Ledger) {
+        let known = self.chans.get(&frame.channel).map(|c| (c.uid, c.confirm_from));
+        let known = known.or_else(|| self.given_up.get(&frame.channel).copied());
+        if let (Some(MethodId::BASIC_NACK), Some((uid, Some(from)))) = (frame.method(), known) {
+            let (_, args) = method::split(&frame.payload).expect("a method");
+            let (tag, _) = method::ack(args).expect("a nack");
+            ledger.chan(uid).excused.insert(from + tag as u32 - 1);
+        }
+    }
+
     fn end_all(&mut self, ledger: &mut Ledger, end: End) {
-        for c in self.chans.values() {
+        for (ch, c) in &self.chans {
+            self.given_up.insert(*ch, (c.uid, c.confirm_from));
             let k = ledger.chan(c.uid);
             if k.end == End::Open {
                 k.end = if c.at_fault { End::ByError } else { end };
@@ -399,6 +430,10 @@ impl Client {
     }
 
     fn frame(&mut self, frame: &kit::OwnFrame, rng: &mut Rng, ledger: &mut Ledger) {
+        ledger.note(|| {
+            let name = frame.method().map_or("content", MethodId::name);
+            format!("{:?} hears {name} on {}", self.sid, frame.channel)
+        });
         if self.phase == Phase::Told || self.phase == Phase::Over {
             assert_eq!(
                 frame.method(),
@@ -413,6 +448,7 @@ impl Client {
             return;
         }
         if self.phase == Phase::Closing {
+            self.note_refusal(frame, ledger);
             return;
         }
         assert_eq!(self.phase, Phase::Running, "{frame:?} on a channel before open-ok");

@@ -120,6 +120,9 @@ impl World {
                 let (rng, ledger) = (&mut self.rng, &mut self.judge.ledger);
                 if let Some(c) = self.clients.get_mut(&sid) {
                     c.act(rng, ledger, &mut self.uids, &self.chances);
+                    for line in c.notes.drain(..) {
+                        ledger.note(|| line);
+                    }
                 }
             }
             self.serve_client(sid);
@@ -159,7 +162,8 @@ impl World {
 
     fn connect(&mut self) {
         if let Some(sid) = self.hub.accept(self.now, IpAddr::V4(Ipv4Addr::LOCALHOST)) {
-            let client = Client::new(sid, &mut self.rng);
+            let mut client = Client::new(sid, &mut self.rng);
+            client.tracing = self.judge.ledger.tracing;
             assert!(self.clients.insert(sid, client).is_none(), "{sid:?} is given out twice");
         }
     }
@@ -283,16 +287,15 @@ impl World {
         if c.held.is_empty() {
             return;
         }
-        let full = self.hub.counters.limit_window;
+        let (full, errors) = (self.hub.counters.limit_window, self.hub.counters.connection_errors);
         self.judge.ledger.last_judged.clear();
         let took = self.hub.client_bytes(self.now, sid, &c.held, &mut self.judge);
         c.held.drain(..took);
-        if self.hub.counters.limit_window > full {
-            c.window_full = true;
-            // Once full, it stays full to the end of this call; what is not nacked then has closed the connection.
+        c.window_full |= self.hub.counters.limit_window > full;
+        if self.hub.counters.limit_window > full && self.hub.counters.connection_errors > errors {
+            // Without confirms, what is refused closes the connection; nothing is judged behind it.
             let ledger = &mut self.judge.ledger;
-            let count = (self.hub.counters.limit_window - full) as usize;
-            for id in ledger.last_judged.clone().into_iter().rev().take(count) {
+            if let Some(id) = ledger.last_judged.last().copied() {
                 ledger.chan(id.chan).excused.insert(id.n);
             }
         }
@@ -326,6 +329,7 @@ impl World {
 
     fn client_gone(&mut self, sid: SessionId) {
         let Some(mut c) = self.clients.remove(&sid) else { return };
+        c.overhear(&self.hub.unsaid(sid), &mut self.judge.ledger);
         c.vanish(&mut self.judge.ledger);
         let now = self.now.ms;
         self.judge.ledger.note(|| format!("{now} {sid:?} is gone"));

@@ -47,6 +47,16 @@ impl Hub {
         }
     }
 
+    /// What a client would still be told, if it stayed: what waits behind contents that are not through included.
+    #[must_use]
+    pub fn unsaid(&self, sid: SessionId) -> Vec<u8> {
+        let mut said = self.client_out(sid).to_vec();
+        for (_, c) in self.sessions.get(sid.0).iter().flat_map(|s| &s.channels) {
+            said.extend_from_slice(&c.deferred);
+        }
+        said
+    }
+
     /// Whether the books agree with each other; if not, which do not.
     pub fn audit(&self) -> Result<(), String> {
         self.audit_lanes()?;

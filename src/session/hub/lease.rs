@@ -25,10 +25,15 @@ impl Hub {
         if let Some(&pool) = self.pool_of.get(&key) {
             return pool;
         }
-        let pool =
-            PoolId(self.pools.insert(Pool::new(upstream, Rc::clone(vhost), credentials.clone(), now.ms)));
+        let pool = PoolId(self.pools.insert(Pool::new(
+            upstream,
+            Rc::clone(vhost),
+            credentials.clone(),
+            hash,
+            now.ms,
+        )));
         self.pool_of.insert(key, pool);
-        self.claim(pool);
+        self.claim(now, pool);
         pool
     }
 
@@ -36,8 +41,10 @@ impl Hub {
     pub(super) fn forget_pool(&mut self, pool: PoolId) {
         if self.pools.contains(pool.0) {
             let p = self.pools.remove(pool.0);
-            let hash = self.remembered.hash(&p.credentials, Some(&p.vhost));
-            self.pool_of.remove(&(p.upstream, p.vhost, hash));
+            let key = (p.upstream, p.vhost, p.identity);
+            if self.pool_of.get(&key) == Some(&pool) {
+                self.pool_of.remove(&key);
+            }
         }
     }
 
@@ -84,6 +91,7 @@ impl Hub {
                 lane.lease = Some((lid, up));
                 lane.sent = 0;
             }
+            self.tell_leased(lane_id, lid);
             self.pump(now, lane_id);
         }
         self.dial_more(now, pool);
@@ -247,6 +255,9 @@ impl Hub {
                 }
                 item.tag = c.next_tag - 1;
             }
+            if lane.sent == 0 {
+                lane.first_ms = now.ms;
+            }
             lane.sent += 1;
             self.mark_link(lid);
         }
@@ -265,6 +276,9 @@ impl Hub {
         let mut resent = 0;
         for item in lane.items.iter_mut() {
             item.tag = UNSENT;
+            if let Kind::Publish(flags) = &mut item.kind {
+                flags.returned = false;
+            }
             if let Store::Stream(spot) = item.store {
                 if let Some(link) = self.links.get_mut(lid.0) {
                     item.store = Store::Own(link.out.bytes_at(spot).into());

@@ -408,7 +408,7 @@ impl Hub {
         }
     }
 
-    fn lanes_of(&self, lid: LinkId) -> Vec<LaneId> {
+    pub(super) fn lanes_of(&self, lid: LinkId) -> Vec<LaneId> {
         let lane = |c: &crate::session::upstream::UpChannel| {
             if let ChannelUse::Lane(lane) = c.used { Some(lane) } else { None }
         };
@@ -441,45 +441,5 @@ impl Hub {
             }
         });
         !speaks || matches!(used, LinkUse::Pinned(_))
-    }
-
-    fn pooled_link_lost(
-        &mut self,
-        now: Now,
-        lid: LinkId,
-        pool: crate::session::PoolId,
-        was_up: bool,
-        refused: bool,
-    ) {
-        let random = self.random();
-        if let Some(p) = self.pools.get_mut(pool.0) {
-            p.links.retain(|&l| l != lid);
-            p.targets.retain(|_, state| *state == crate::session::upstream::TargetState::Ready);
-            let retry =
-                self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
-            // A link that was up is replaced after the first wait of the policy; one that never was counts as a further failure.
-            if was_up {
-                p.attempt = 0;
-                p.dial_at_ms = now.ms + retry.wait_ms(0, random);
-            } else {
-                p.attempt = p.attempt.saturating_add(1);
-                let wait = retry.wait_ms(p.attempt, random);
-                p.dial_at_ms = now.ms + if refused { wait.max(retry.interval_max_ms) } else { wait };
-                if let Some(u) = self.upstreams.get_mut(p.upstream.0) {
-                    u.retries += 1;
-                }
-            }
-            if refused {
-                let hash = self.remembered.hash(&p.credentials, Some(&p.vhost));
-                self.remembered.forget(p.upstream, hash);
-                let hash = self.remembered.hash(&p.credentials, None);
-                self.remembered.forget(p.upstream, hash);
-            }
-        }
-        for lane in self.lanes_of(lid) {
-            self.homeless(now, lane);
-        }
-        self.wake_target_waiters(now, pool);
-        self.serve(now, pool);
     }
 }

@@ -286,17 +286,18 @@ impl Hub {
         match used {
             LinkUse::Pinned(sid) => self.pin_up(now, sid, lid),
             LinkUse::Pooled(pool) => {
+                self.renew_logins(now, lid);
                 if let Some(link) = self.links.get_mut(lid.0) {
                     link.retire_at_ms = retire_at_ms;
                 }
                 if let Some(p) = self.pools.get_mut(pool.0) {
-                    p.attempt = 0;
-                    p.dial_at_ms = 0;
+                    p.refused = false;
                     p.idle_since_ms = now.ms;
                 }
                 self.serve(now, pool);
             }
             LinkUse::Verify(sid) => {
+                self.renew_logins(now, lid);
                 let pool = self.pool_for(now, upstream, &vhost, &credentials);
                 let room = self.pools.get(pool.0).is_some_and(|p| p.links.len() < settings.links);
                 if room {
@@ -306,6 +307,7 @@ impl Hub {
                     }
                     if let Some(p) = self.pools.get_mut(pool.0) {
                         p.links.push(lid);
+                        p.refused = false;
                         p.idle_since_ms = now.ms;
                     }
                 } else {
@@ -321,36 +323,6 @@ impl Hub {
                 self.serve(now, pool);
             }
             LinkUse::Probe | LinkUse::Dead => {}
-        }
-    }
-
-    /// connection.blocked: told to the clients it concerns as the broker would, if so configured; nothing else changes for them.
-    fn blocked(&mut self, lid: LinkId, used: LinkUse, payload: &[u8], blocked: bool) {
-        let Some(link) = self.links.get_mut(lid.0) else { return };
-        link.blocked = blocked;
-        let relay = self.upstreams.get(link.upstream.0).is_some_and(|u| u.settings.relay_blocked);
-        match used {
-            LinkUse::Pinned(sid) => self.tell_blocked(sid, payload, blocked),
-            LinkUse::Pooled(_) if relay => {
-                let on_link: Vec<SessionId> = self
-                    .lanes
-                    .iter()
-                    .filter(|(_, l)| l.lease.is_some_and(|(k, _)| k == lid))
-                    .filter_map(|(_, l)| l.session)
-                    .collect();
-                for sid in on_link {
-                    self.tell_blocked(sid, payload, blocked);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn tell_blocked(&mut self, sid: SessionId, payload: &[u8], blocked: bool) {
-        let Some(s) = self.sessions.get_mut(sid.0) else { return };
-        if s.takes_blocked && s.told_blocked != blocked && s.state == State::Running {
-            s.told_blocked = blocked;
-            self.client_push(sid, 0, payload);
         }
     }
 }

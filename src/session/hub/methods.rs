@@ -30,7 +30,7 @@ impl Hub {
         let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(took) };
         let draining = s.state == State::Draining;
         let Some(c) = s.channel(ch) else {
-            return if draining { Ok(took) } else { self.channel_open(now, sid, frame).map(|()| took) };
+            return if draining { Ok(took) } else { self.channel_open(sid, frame) };
         };
         match c.state {
             ChannelState::Open => {}
@@ -60,9 +60,10 @@ impl Hub {
         self.channel_method(now, sid, frame)
     }
 
-    fn channel_open(&mut self, now: Now, sid: SessionId, frame: Frame<'_>) -> Result<(), Refusal> {
+    fn channel_open(&mut self, sid: SessionId, frame: Frame<'_>) -> Result<Step, Refusal> {
         let ch = frame.channel.0;
-        let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(()) };
+        let took = Ok(Step::Took(frame.wire_len()));
+        let Some(s) = self.sessions.get_mut(sid.0) else { return took };
         if frame.kind != FrameKind::Method {
             return Err(Refusal::connection(
                 505,
@@ -74,7 +75,7 @@ impl Hub {
         if id != MethodId::CHANNEL_OPEN {
             // Late answers to a channel that is gone are nobody's fault.
             if id == MethodId::CHANNEL_CLOSE_OK {
-                return Ok(());
+                return took;
             }
             return Err(Refusal::connection(504, "expected 'channel.open'", id));
         }
@@ -90,18 +91,37 @@ impl Hub {
             ));
         }
         let pin = s.pin;
-        s.add_channel(ch);
         match pin {
             Pin::Up(lid) => {
-                if let Some(c) = s.channel(ch) {
-                    c.own_replies.push_back(Reply::Told);
+                if self.number_is_taken(sid, ch) {
+                    if let Some(s) = self.sessions.get_mut(sid.0) {
+                        s.gate = Gate::Number(ch);
+                        self.barriers.push(sid);
+                    }
+                    return Ok(Step::Hold);
+                }
+                if let Some(s) = self.sessions.get_mut(sid.0) {
+                    s.add_channel(ch);
+                    if let Some(c) = s.channel(ch) {
+                        c.own_replies.push_back(Reply::Told);
+                    }
                 }
                 self.link_push(lid, ch, frame.payload);
             }
-            _ => self.client_push(sid, ch, &MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done()),
+            _ => {
+                s.add_channel(ch);
+                self.client_push(sid, ch, &MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done());
+            }
         }
-        let _ = now;
-        Ok(())
+        took
+    }
+
+    /// Whether a channel number is still being closed on the client's own link: the broker may have said close as well, and throws
+    /// everything away but the answer to that.
+    pub(super) fn number_is_taken(&self, sid: SessionId, ch: u16) -> bool {
+        self.pinned_link(sid)
+            .and_then(|l| self.links.get(l.0))
+            .is_some_and(|l| l.swallow_close_ok.contains(&ch))
     }
 
     fn while_channel_closes(&mut self, now: Now, sid: SessionId, frame: Frame<'_>) {

@@ -1,6 +1,7 @@
 //! The Hub: sessions, lanes, links and pools of one data thread, driven by bytes and time.
 
 mod audit;
+mod blocked;
 mod connection;
 mod deliver;
 mod lease;
@@ -10,6 +11,7 @@ mod look;
 mod methods;
 mod pin;
 mod publish;
+mod retry;
 mod settle;
 mod spool;
 mod target;

@@ -172,8 +172,15 @@ impl Hub {
     ) -> bool {
         let Some(link) = self.links.get_mut(lid.0) else { return false };
         if link.swallow_close_ok.contains(&ch) {
-            if id == MethodId::CHANNEL_CLOSE_OK {
-                link.swallow_close_ok.remove(&ch);
+            match id {
+                MethodId::CHANNEL_CLOSE_OK => drop(link.swallow_close_ok.remove(&ch)),
+                // An answer to our own channel.open, which we closed again before it came.
+                MethodId::CHANNEL_OPEN_OK => drop(link.swallow_open_ok.remove(&ch)),
+                // Both said close: the broker waits for our close-ok as we for its own.
+                MethodId::CHANNEL_CLOSE => {
+                    self.link_push(lid, ch, &MethodWriter::new(MethodId::CHANNEL_CLOSE_OK).done());
+                }
+                _ => {}
             }
             return false;
         }

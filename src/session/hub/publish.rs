@@ -340,14 +340,7 @@ impl Hub {
             };
             judge.judge(now, &view)
         };
-        let mut flags = PublishFlags {
-            mandatory: message.publish.mandatory,
-            watched: false,
-            durable: None,
-            returned: false,
-            risky: false,
-            authored: false,
-        };
+        let mut flags = PublishFlags { mandatory: message.publish.mandatory, ..PublishFlags::default() };
         match decision {
             Decision::Pass => {
                 let Some(lane) = self.lane_for(now, sid, ch, own_upstream) else {
@@ -456,14 +449,7 @@ impl Hub {
             let Some(upstream) = self.upstream_at(a.upstream.0) else { continue };
             let Some(lane) = self.lane_for(now, sid, ch, upstream) else { continue };
             let method = method::write_publish(&a.exchange, &a.routing_key, false);
-            let flags = PublishFlags {
-                mandatory: false,
-                watched: false,
-                durable: None,
-                returned: false,
-                risky: false,
-                authored: true,
-            };
+            let flags = PublishFlags { authored: true, ..PublishFlags::default() };
             let wait =
                 a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
             let its_seq = if i + 1 == count { seq } else { 0 };
@@ -653,14 +639,7 @@ impl Hub {
     /// Something of ours, on a lane that has no client.
     pub(super) fn author_on(&mut self, now: Now, lane: LaneId, a: Authored) {
         let method = method::write_publish(&a.exchange, &a.routing_key, false);
-        let flags = PublishFlags {
-            mandatory: false,
-            watched: false,
-            durable: None,
-            returned: false,
-            risky: false,
-            authored: true,
-        };
+        let flags = PublishFlags { authored: true, ..PublishFlags::default() };
         let wait =
             a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
         self.counters.authored += 1;
@@ -757,6 +736,9 @@ impl Hub {
                     }
                     c.next_tag - 1
                 });
+                if lane.sent == 0 {
+                    lane.first_ms = now.ms;
+                }
                 lane.sent += 1;
                 if !link.dirty {
                     link.dirty = true;

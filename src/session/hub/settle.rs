@@ -14,6 +14,9 @@ impl Hub {
     /// basic.ack or basic.nack from an upstream.
     pub(super) fn confirmed(&mut self, now: Now, lid: LinkId, up: u16, tag: u64, multiple: bool, ack: bool) {
         let Some(lane_id) = self.lane_on(lid, up) else { return };
+        if !self.links.get(lid.0).is_some_and(|l| l.worked) {
+            self.link_worked(lid);
+        }
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         if multiple {
             // 0: everything so far.
@@ -56,6 +59,7 @@ impl Hub {
         while lane.sent > 0 && lane.items.front().is_some_and(plain) {
             let Some(item) = lane.items.pop_front() else { break };
             lane.sent -= 1;
+            lane.first_ms = now.ms;
             if item.settled {
                 continue;
             }
@@ -239,6 +243,7 @@ impl Hub {
         while lane.items.front().is_some_and(|i| i.settled) {
             lane.items.pop_front();
             lane.sent = lane.sent.saturating_sub(1);
+            lane.first_ms = now.ms;
         }
         lane.busy_ms = now.ms;
         let (pool, replay) = (lane.pool, lane.replay);
@@ -270,6 +275,7 @@ impl Hub {
         let Some(index) = asked else { return };
         let tell = matches!(lane.items.get(index).map(|i| &i.kind), Some(Kind::Method { tell: true, .. }));
         let (session, channel, pool) = (lane.session, lane.channel, lane.pool);
+        self.link_worked(lid);
         self.remember_declare(pool, lane_id, index, payload);
         if let Some(sid) = session {
             self.note_reply(sid, channel, id, payload);
@@ -349,9 +355,12 @@ impl Hub {
         let Some((index, mut flags)) = found else { return };
         let (session, channel) = (lane.session, lane.channel);
         flags.returned = true;
-        if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
-            item.kind = Kind::Publish(flags);
+        if std::mem::replace(&mut flags.returned_before, true) {
+            // It came back on an earlier link that died before it was confirmed: sent again, returned again, known already.
+            self.flag_item(lane_id, index, flags);
+            return;
         }
+        self.flag_item(lane_id, index, flags);
         if !flags.mandatory {
             self.counters.returned_watched += 1;
             return;
@@ -364,6 +373,12 @@ impl Hub {
             relay_frames(s.out_for(channel), frames, channel, frame_max);
         }
         self.mark_client(sid);
+    }
+
+    fn flag_item(&mut self, lane_id: LaneId, index: usize, flags: PublishFlags) {
+        if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
+            item.kind = Kind::Publish(flags);
+        }
     }
 
     /// Acks and nacks that are due to clients, runs as one `multiple`.

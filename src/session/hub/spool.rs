@@ -98,19 +98,24 @@ impl Hub {
         }
     }
 
-    /// A pool has come to be: whether an earlier life left something for it.
-    pub(super) fn claim(&mut self, pool: PoolId) {
+    /// A pool has come to be: whether an earlier life left something for it. What it left for the same user under another password
+    /// gets a pool beside it: the broker has accepted this one.
+    pub(super) fn claim(&mut self, now: Now, pool: PoolId) {
         let Some(p) = self.pools.get(pool.0) else { return };
-        let Some(name) = self.upstreams.get(p.upstream.0).map(|u| Rc::clone(&u.settings.name)) else {
-            return;
-        };
-        let identity = self.remembered.hash(&p.credentials, Some(&p.vhost)).bytes();
-        let mine = self
-            .spool_strangers
-            .iter()
-            .position(|f| f.key.upstream == name && f.key.vhost == p.vhost && f.key.identity == identity);
-        if let Some(index) = mine {
-            let found = self.spool_strangers.swap_remove(index);
+        let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
+        let identity = p.identity.bytes();
+        let Some(name) = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings.name)) else { return };
+        let (mine, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.spool_strangers).into_iter().partition(|f| {
+                f.key.upstream == name
+                    && f.key.vhost == vhost
+                    && (f.key.identity == identity
+                        || (!credentials.user.is_empty() && f.key.user == credentials.user))
+            });
+        self.spool_strangers = others;
+        for found in mine {
+            let own = found.key.identity == identity;
+            let pool = if own { pool } else { self.add_pool(now, upstream, &vhost, &credentials) };
             self.adopt(pool, &found);
         }
     }
@@ -124,7 +129,7 @@ impl Hub {
             upstream: Rc::clone(&self.upstreams.get(p.upstream.0)?.settings.name),
             vhost: Rc::clone(&p.vhost),
             user: Rc::clone(&p.credentials.user),
-            identity: self.remembered.hash(&p.credentials, Some(&p.vhost)).bytes(),
+            identity: p.identity.bytes(),
         };
         let queue = self.spool.as_mut()?.queue(&key);
         self.pools.get_mut(pool.0)?.spool.queue = Some(queue);
@@ -144,29 +149,15 @@ impl Hub {
 
     /// The drain's time is up: what is in memory and not confirmed goes to disk, in order (SPEC D7). How many could not.
     pub fn spool_the_rest(&mut self, now: Now) -> u64 {
-        let mut left = 0;
         let lanes: Vec<usize> = self.lanes.iter().map(|(i, _)| i).collect();
-        for id in lanes {
-            let lane_id = LaneId(id);
-            let count = self.lanes.get(id).map_or(0, |l| l.items.len());
-            for index in 0..count {
-                let wanted =
-                    self.lanes.get(id).and_then(|l| l.items.get(index)).is_some_and(|i| {
-                        !i.settled && i.record.is_none() && matches!(i.kind, Kind::Publish(_))
-                    });
-                let Some(bytes) = self.item_bytes(lane_id, index).filter(|_| wanted) else { continue };
-                match self.spool_append(now, lane_id, &super::publish::Frames::Raw(&bytes), 0) {
-                    Some(number) => {
-                        if let Some(item) = self.lanes.get_mut(id).and_then(|l| l.items.get_mut(index)) {
-                            item.record = Some(number);
-                        }
-                    }
-                    None => left += 1,
-                }
-            }
+        for id in &lanes {
+            self.spool_lane(now, LaneId(*id), false);
         }
         self.flush_spool();
-        left
+        let in_memory_only = |i: &&crate::session::lane::Item| {
+            !i.settled && i.record.is_none() && matches!(i.kind, Kind::Publish(_))
+        };
+        u64_of(self.lanes.iter().map(|(_, l)| l.items.iter().filter(in_memory_only).count()).sum())
     }
 
     /// Appends a publish to its pool's queue; its number. The client's own number is settled when the disk has it.
@@ -371,18 +362,10 @@ impl Hub {
             done(self);
             return;
         }
-        let flags = PublishFlags {
-            mandatory: false,
-            watched: false,
-            durable: None,
-            returned: false,
-            risky: false,
-            authored: false,
-        };
         let frames =
             super::publish::Frames::Parts { method: &record.method, header: &record.header, body: &body };
         self.counters.replayed += 1;
-        self.put_record(now, lane_id, frames, Kind::Publish(flags), number);
+        self.put_record(now, lane_id, frames, Kind::Publish(PublishFlags::default()), number);
     }
 
     /// The lane that a pool's records travel on.
@@ -498,7 +481,8 @@ impl Hub {
         vhost: &Rc<[u8]>,
         credentials: &Credentials,
     ) -> PoolId {
-        PoolId(self.pools.insert(Pool::new(upstream, Rc::clone(vhost), credentials.clone(), now.ms)))
+        let hash = self.remembered.hash(credentials, Some(vhost));
+        PoolId(self.pools.insert(Pool::new(upstream, Rc::clone(vhost), credentials.clone(), hash, now.ms)))
     }
 
     /// Records on disk, and clients' numbers that wait for it, over all pools.

@@ -141,7 +141,7 @@ impl Hub {
             if let Some(ChannelUse::Control(steps)) =
                 self.links.get_mut(lid.0).and_then(|l| l.channel(up)).map(|c| &mut c.used)
             {
-                steps.push_back(ControlStep { target: Rc::clone(target), index });
+                steps.push_back(ControlStep { target: Rc::clone(target), index, asked_ms: now.ms });
             }
         }
         true

@@ -1,10 +1,12 @@
 //! Time: heartbeats both ways on our own clocks, deadlines, barriers, leases that go back, links that retire (SPEC L3, L5).
 
+use std::collections::VecDeque;
+
 use super::{Action, Hub};
 use crate::session::client::{Gate, Pin, State};
 use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
 use crate::session::lane::{Kind, Store};
-use crate::session::upstream::{ChannelUse, LinkState, LinkUse};
+use crate::session::upstream::{LinkState, LinkUse};
 use crate::session::{LaneId, LinkId, Now, PoolId, SessionId};
 use crate::wire::frame::HEARTBEAT;
 use crate::wire::method::{MethodId, MethodWriter};
@@ -124,7 +126,14 @@ impl Hub {
                     } else if interval > 0 && now.ms.saturating_sub(link.tx_ms) >= interval / 2 {
                         beats.push(lid);
                     }
-                    let retire = now.ms >= link.retire_at_ms && link.leased == 0;
+                    let late = link
+                        .asked()
+                        .and_then(VecDeque::front)
+                        .is_some_and(|s| now.ms.saturating_sub(s.asked_ms) > confirm_ms);
+                    if late && !link.blocked {
+                        dead.push((lid, "no answer within the confirm timeout"));
+                    }
+                    let retire = now.ms >= link.retire_at_ms && link.is_quiet();
                     if retire && matches!(link.used, LinkUse::Pooled(_)) {
                         retired.push(lid);
                     }
@@ -175,6 +184,7 @@ impl Hub {
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.links.retain(|&l| l != lid);
         }
+        self.review_blocked();
         self.link_push(
             lid,
             0,
@@ -185,16 +195,37 @@ impl Hub {
     fn tick_lanes(&mut self, now: Now) {
         let mut idle = Vec::new();
         let mut due = Vec::new();
-        for (id, lane) in &self.lanes {
+        let mut late = Vec::new();
+        for (id, lane) in &mut self.lanes {
             let lane_id = LaneId(id);
             if lane.items.is_empty() {
                 let limit = self.upstreams.get(lane.upstream.0).map_or(5000, |u| u.settings.lease_idle_ms);
                 if lane.lease.is_some() && now.ms.saturating_sub(lane.busy_ms) >= limit {
                     idle.push(lane_id);
                 }
-            } else if lane.waiting() {
+                continue;
+            }
+            if lane.waiting() {
                 due.push(lane_id);
             }
+            let (Some((lid, _)), 1..) = (lane.lease, lane.sent) else { continue };
+            let Some(link) = self.links.get(lid.0) else { continue };
+            // What the broker has not got, or does not read, it does not owe.
+            let owed = match lane.items.front().map(|i| &i.store) {
+                Some(Store::Stream(spot)) => link.out.is_written(*spot),
+                _ => true,
+            };
+            if link.blocked || !owed {
+                lane.first_ms = now.ms;
+            }
+            let limit =
+                self.upstreams.get(lane.upstream.0).map_or(u64::MAX, |u| u.settings.confirm_timeout_ms);
+            if now.ms.saturating_sub(lane.first_ms) > limit && !late.contains(&lid) {
+                late.push(lid);
+            }
+        }
+        for lid in late {
+            self.link_failed(now, lid, "no confirm within the confirm timeout");
         }
         for lane_id in idle {
             self.give_back(now, lane_id);
@@ -290,11 +321,7 @@ impl Hub {
             }
             let (links, users) = (p.links.clone(), p.users);
             for lid in links {
-                let idle = self.links.get(lid.0).is_some_and(|l| {
-                    l.state == LinkState::Up
-                        && l.leased == 0
-                        && !l.channels.iter().any(|c| matches!(c.used, ChannelUse::Lane(_)))
-                });
+                let idle = self.links.get(lid.0).is_some_and(|l| l.state == LinkState::Up && l.is_quiet());
                 if idle {
                     self.retire(now, lid);
                 }
@@ -312,8 +339,18 @@ impl Hub {
         }
         let waiting = std::mem::take(&mut self.barriers);
         for sid in waiting {
+            let number = match self.sessions.get(sid.0).map(|s| s.gate) {
+                Some(Gate::Number(ch)) => self.number_is_taken(sid, ch),
+                _ => false,
+            };
             let Some(s) = self.sessions.get_mut(sid.0) else { continue };
             match s.gate {
+                Gate::Number(_) => {
+                    if number {
+                        self.barriers.push(sid);
+                        continue;
+                    }
+                }
                 Gate::Barrier { until_ms, orphans } => {
                     let ghosts = orphans.is_some_and(|settled| {
                         self.upstreams
@@ -327,14 +364,14 @@ impl Hub {
                     s.passed = true;
                 }
                 Gate::Replies { channel, owed, until_ms } => {
-                    if let Some(c) = s.channel(channel).filter(|c| c.owes(owed)) {
+                    if let Some(c) = s.channel(channel)
+                        && c.owes(owed)
+                    {
                         if now.ms < until_ms {
                             self.barriers.push(sid);
                             continue;
                         }
-                        // Not waited for any longer.
-                        c.lane_replies = 0;
-                        c.own_replies.clear();
+                        c.waived = true;
                     }
                 }
                 Gate::Open | Gate::Upstream => continue,

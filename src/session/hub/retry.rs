@@ -1,0 +1,213 @@
+//! Links that cannot be had: how long a pool waits before it dials again, and what becomes of what waits meanwhile (SPEC D3, D4).
+//!
+//! ```text
+//! a link is lost ─▶ attempt + 1 ─▶ wait (start + step × attempt, up to max) ─▶ dial ─▶ up ─▶ a confirm or a reply: attempt = 0
+//!                        └─ more than max_retries ─▶ what waits goes to the spool, or is refused where its client can see it
+//! ```
+//! A link that is up has not worked yet: one that dies before it has answered anything counts as a failure, or a broker that hangs
+//! up on whatever it is sent would be dialed in a circle.
+
+use std::rc::Rc;
+
+use super::Hub;
+use super::publish::Frames;
+use crate::session::lane::Kind;
+use crate::session::upstream::{LinkState, LinkUse, TargetState};
+use crate::session::{LaneId, LinkId, Now, PoolId, Refusal, SessionId};
+use crate::wire::method::MethodId;
+
+/// A link that has been up for this long has worked, even if nobody had anything for it.
+const WORKED_MS: u64 = 10_000;
+
+impl Hub {
+    /// A shared link is gone: what was on it waits for another, which is dialed when its time has come.
+    pub(super) fn pooled_link_lost(
+        &mut self,
+        now: Now,
+        lid: LinkId,
+        pool: PoolId,
+        was_up: bool,
+        refused: bool,
+    ) {
+        let random = self.random();
+        let worked = was_up
+            && self
+                .links
+                .get(lid.0)
+                .is_some_and(|l| l.worked || now.ms.saturating_sub(l.since_ms) >= WORKED_MS);
+        let mut given_up = false;
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            p.links.retain(|&l| l != lid);
+            p.targets.retain(|_, state| *state == TargetState::Ready);
+            let retry =
+                self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();
+            p.attempt = if worked { 0 } else { p.attempt.saturating_add(1) };
+            let wait = retry.wait_ms(p.attempt, random);
+            p.dial_at_ms = now.ms + if refused { wait.max(retry.interval_max_ms) } else { wait };
+            p.refused = refused;
+            given_up = !worked && retry.max_retries.is_some_and(|most| p.attempt > most);
+            if refused {
+                let hash = self.remembered.hash(&p.credentials, Some(&p.vhost));
+                self.remembered.forget(p.upstream, hash);
+                let hash = self.remembered.hash(&p.credentials, None);
+                self.remembered.forget(p.upstream, hash);
+            }
+        }
+        let upstream = self.pools.get(pool.0).map(|p| p.upstream);
+        if let Some(u) = upstream.and_then(|u| self.upstreams.get_mut(u.0)) {
+            u.retries += u64::from(!worked);
+        }
+        for lane in self.lanes_of(lid) {
+            self.homeless(now, lane);
+        }
+        if given_up && !self.pool_is_up(pool) {
+            self.give_up_waiting(now, pool);
+        }
+        self.wake_target_waiters(now, pool);
+        self.review_blocked();
+        self.serve(now, pool);
+    }
+
+    /// A link has answered something that was sent on it: its pool's retries begin anew.
+    pub(super) fn link_worked(&mut self, lid: LinkId) {
+        let Some(link) = self.links.get_mut(lid.0) else { return };
+        link.worked = true;
+        if let LinkUse::Pooled(pool) = link.used {
+            if let Some(p) = self.pools.get_mut(pool.0) {
+                p.attempt = 0;
+            }
+        }
+    }
+
+    fn pool_is_up(&self, pool: PoolId) -> bool {
+        let up = |l: &LinkId| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up);
+        self.pools.get(pool.0).is_some_and(|p| p.links.iter().any(up))
+    }
+
+    /// A login has worked: pools of the same user whose own was refused go on with it (a password that was changed while something
+    /// waited).
+    pub(super) fn renew_logins(&mut self, now: Now, with: LinkId) {
+        let Some(link) = self.links.get(with.0) else { return };
+        let Some(fresh) = link.credentials.clone().filter(|c| !c.user.is_empty()) else { return };
+        let (upstream, vhost) = (link.upstream, Rc::clone(&link.vhost));
+        let stale: Vec<usize> = self
+            .pools
+            .iter()
+            .filter(|(_, p)| {
+                p.refused && p.upstream == upstream && p.vhost == vhost && p.credentials.user == fresh.user
+            })
+            .map(|(i, _)| i)
+            .collect();
+        for id in stale {
+            if let Some(p) = self.pools.get_mut(id) {
+                p.credentials = fresh.clone();
+                p.refused = false;
+                p.attempt = 0;
+                p.dial_at_ms = now.ms;
+            }
+            self.serve(now, PoolId(id));
+        }
+    }
+
+    /// The retries of a pool are used up: what waits goes to the spool, or is refused where its client can see it. What nobody can be
+    /// told of any more goes on waiting: it was accepted (SPEC D4).
+    fn give_up_waiting(&mut self, now: Now, pool: PoolId) {
+        let lanes: Vec<LaneId> = self
+            .lanes
+            .iter()
+            .filter(|(_, l)| l.pool == pool && l.lease.is_none() && !l.replay)
+            .map(|(i, _)| LaneId(i))
+            .collect();
+        let mut told: Vec<SessionId> = Vec::new();
+        for lane_id in lanes {
+            let spooled = self.spool_lane(now, lane_id, true);
+            if spooled > 0 && self.lanes.get(lane_id.0).is_some() {
+                self.counters.spooled += spooled;
+                if let Some(p) = self.pools.get_mut(pool.0) {
+                    p.spool.spilling = true;
+                }
+            }
+            if let Some(sid) = self.refuse_waiting(lane_id).filter(|sid| !told.contains(sid)) {
+                told.push(sid);
+            }
+            self.sweep(now, lane_id);
+        }
+        for sid in told {
+            let why = "the upstream cannot be reached, and max_retries is used up";
+            self.refuse(now, sid, 0, &Refusal::connection(506, why, MethodId::BASIC_PUBLISH));
+        }
+        self.flush_spool();
+        self.send_answers(now);
+    }
+
+    /// Refuses what waits on a lane and has a client: by a nack where it is numbered. The client, if it must be told by a close.
+    fn refuse_waiting(&mut self, lane_id: LaneId) -> Option<SessionId> {
+        let lane = self.lanes.get(lane_id.0)?;
+        let (sid, count) = (lane.session?, lane.items.len());
+        let mut by_close = false;
+        for index in 0..count {
+            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { continue };
+            let goes = match item.kind {
+                // On disk already (and the disk took no more of the others).
+                _ if item.settled || item.record.is_some() => false,
+                Kind::Publish(flags) => !flags.authored || item.seq != 0,
+                Kind::Method { tell, .. } => tell,
+            };
+            if !goes {
+                continue;
+            }
+            by_close |= item.seq == 0;
+            if matches!(item.kind, Kind::Publish(_)) {
+                self.counters.refused += 1;
+            }
+            self.settle_item(lane_id, index, false);
+        }
+        by_close.then_some(sid)
+    }
+
+    /// What is on a lane goes to its pool's queue on disk, in order; how many publishes did. Those that the disk does not take stay.
+    /// `leave`: they leave the lane, and come back when their records are read; else they stay on it as well.
+    pub(super) fn spool_lane(&mut self, now: Now, lane_id: LaneId, leave: bool) -> u64 {
+        if self.spool.is_none() {
+            return 0;
+        }
+        let Some(lane) = self.lanes.get(lane_id.0) else { return 0 };
+        let (pool, count) = (lane.pool, lane.items.len());
+        let (mut spooled, mut appended) = (0, false);
+        for index in 0..count {
+            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { break };
+            if item.settled || !matches!(item.kind, Kind::Publish(_)) {
+                continue;
+            }
+            let (old, seq) = (item.record, item.seq);
+            // What is on disk keeps its place there, unless something before it has only now been given one.
+            let number = if let (Some(number), false) = (old, appended) {
+                number
+            } else {
+                let Some(bytes) = self.item_bytes(lane_id, index) else { continue };
+                let awaited = if leave && old.is_none() { seq } else { 0 };
+                let Some(number) = self.spool_append(now, lane_id, &Frames::Raw(&bytes), awaited) else {
+                    break;
+                };
+                appended = true;
+                if let Some(old) = old {
+                    self.record_done(pool, old);
+                }
+                number
+            };
+            spooled += u64::from(leave || old.is_none());
+            if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
+                item.record = Some(number);
+                if leave {
+                    // Its record speaks for it from here on, and for its client's number.
+                    item.record = None;
+                    item.seq = 0;
+                }
+            }
+            if leave {
+                self.settle_item(lane_id, index, true);
+            }
+        }
+        spooled
+    }
+}
