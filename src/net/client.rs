@@ -41,12 +41,14 @@ struct Client {
     /// What the Hub has not taken: part of a frame, or what waits behind a gate.
     kept: Vec<u8>,
     ended: bool,
+    /// TLS has taken what the socket has not.
+    unflushed: bool,
 }
 
 /// Until the client, or the Hub, has had enough.
 pub async fn run(thread: Rc<Thread>, sid: SessionId, mut io: Transport, signal: Rc<Signal>) {
     let _ending = Ending { thread: Rc::clone(&thread), sid };
-    let mut client = Client { thread, sid, signal, kept: Vec::new(), ended: false };
+    let mut client = Client { thread, sid, signal, kept: Vec::new(), ended: false, unflushed: false };
     let result = std::future::poll_fn(|cx| client.poll(cx, &mut io)).await;
     if let Err(error) = result {
         tracing::debug!(session = sid.0, %error, "client connection lost");
@@ -132,15 +134,16 @@ impl Client {
             }
         }
         if wrote {
-            if let Transport::Tls(_) = io {
-                let _ = Pin::new(&mut *io).poll_flush(cx)?;
-            }
+            self.unflushed = matches!(io, Transport::Tls(_));
             let own = self.thread.hub.borrow().pinned_link(self.sid);
             if let Some(lid) = own {
                 self.thread.wake_link(lid);
             }
         }
-        Ok(true)
+        if self.unflushed {
+            self.unflushed = Pin::new(&mut *io).poll_flush(cx)?.is_pending();
+        }
+        Ok(!self.unflushed)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<()>> {

@@ -37,6 +37,8 @@ struct Link {
     lid: LinkId,
     signal: Rc<Signal>,
     kept: Vec<u8>,
+    /// TLS has taken what the socket has not.
+    unflushed: bool,
 }
 
 /// From dialing to the end.
@@ -60,7 +62,7 @@ pub async fn run(
     };
     let now = thread.now();
     thread.hub.borrow_mut().dialed(now, lid);
-    let mut link = Link { thread: Rc::clone(&thread), lid, signal, kept: Vec::new() };
+    let mut link = Link { thread: Rc::clone(&thread), lid, signal, kept: Vec::new(), unflushed: false };
     thread.carry_out();
     let result = std::future::poll_fn(|cx| link.poll(cx, &mut io)).await;
     ending.why = match result {
@@ -127,11 +129,12 @@ impl Link {
             }
         }
         if wrote {
-            if let Transport::Tls(_) = io {
-                let _ = Pin::new(&mut *io).poll_flush(cx)?;
-            }
+            self.unflushed = matches!(io, Transport::Tls(_));
         }
-        Ok(true)
+        if self.unflushed {
+            self.unflushed = Pin::new(&mut *io).poll_flush(cx)?.is_pending();
+        }
+        Ok(!self.unflushed)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<usize>> {
