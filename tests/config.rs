@@ -84,6 +84,19 @@ fn a_bad_address_is_named_and_so_is_one_that_is_used_twice() {
 }
 
 #[test]
+fn what_is_said_of_client_certificates_needs_an_authority() {
+    let tls = "[listen.tls]\ncert = \"/c\"\nkey = \"/k\"\n";
+    one(&format!("{tls}login_from = \"dns\"\n"), "4:14: listen.tls.login_from:", "without `client_ca`");
+    one(
+        &format!("{tls}client_cert = \"optional\"\n"),
+        "4:15: listen.tls.client_cert:",
+        "without `client_ca`",
+    );
+    let read = Config::parse(&format!("{tls}client_ca = \"/ca\"\nlogin_from = \"uri\"\n"), &Nothing).unwrap();
+    assert_eq!(read.listen.tls.unwrap().login_from, umbel::config::LoginFrom::Uri);
+}
+
+#[test]
 fn tls_needs_its_certificate_and_key() {
     let found = problems("[listen.tls]\nclient_ca = \"/ca.pem\"\n");
     assert_eq!(found.len(), 2, "{found:#?}");
@@ -261,6 +274,8 @@ fn every_example_in_the_comments_of_the_tour_is_right() {
         "key ",
         "server_name",
         "client_ca",
+        "client_cert",
+        "login_from",
         "[listen.tls",
         "credentials",
     ];

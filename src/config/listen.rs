@@ -26,9 +26,47 @@ pub struct ServerTls {
     pub cert: String,
     /// PEM file: its private key.
     pub key: String,
-    /// PEM file: who signs client certificates; given, one is demanded (and `EXTERNAL` may log in with it).
+    /// PEM file: who signs client certificates; given, one is asked for, and `EXTERNAL` may log in with it.
     pub client_ca: Option<String>,
+    /// Whether a client without a certificate is let in: then it needs another login.
+    pub client_cert: ClientCert,
+    /// Whom a certificate names.
+    pub login_from: LoginFrom,
 }
+
+/// Whether clients must bring a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCert {
+    /// Or they are not let in.
+    Required,
+    /// They may; one that is not good is refused all the same.
+    Optional,
+}
+
+/// Which name of a certificate is the user's (RabbitMQ's `ssl_cert_login_from`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginFrom {
+    /// The subject's CN.
+    CommonName,
+    /// The whole subject, as RFC 4514 writes it.
+    DistinguishedName,
+    /// The first subject alternative name that is a host's name.
+    Dns,
+    /// The first that is a mail address.
+    Email,
+    /// The first that is a URI.
+    Uri,
+}
+
+const CLIENT_CERTS: &[(&str, ClientCert)] =
+    &[("required", ClientCert::Required), ("optional", ClientCert::Optional)];
+const LOGINS_FROM: &[(&str, LoginFrom)] = &[
+    ("common_name", LoginFrom::CommonName),
+    ("distinguished_name", LoginFrom::DistinguishedName),
+    ("dns", LoginFrom::Dns),
+    ("email", LoginFrom::Email),
+    ("uri", LoginFrom::Uri),
+];
 
 impl Default for Listen {
     fn default() -> Self {
@@ -74,8 +112,15 @@ impl ServerTls {
                 section.problem(format!("expected `{name}`, the path of a PEM file"));
             }
         }
+        let client_cert = section.choice("client_cert", CLIENT_CERTS).unwrap_or(ClientCert::Required);
+        let login_from = section.choice("login_from", LOGINS_FROM).unwrap_or(LoginFrom::CommonName);
+        for key in ["client_cert", "login_from"] {
+            if section.has(key) && !section.has("client_ca") {
+                section.problem_at(key, "has no effect without `client_ca`");
+            }
+        }
         section.close();
-        Some(Self { cert: cert?, key: key?, client_ca })
+        Some(Self { cert: cert?, key: key?, client_ca, client_cert, login_from })
     }
 }
 

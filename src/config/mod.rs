@@ -25,7 +25,7 @@ use toml::de::DeTable;
 
 pub use crate::policy::Tier;
 pub use limits::Limits;
-pub use listen::{Listen, ServerTls};
+pub use listen::{ClientCert, Listen, LoginFrom, ServerTls};
 pub use problem::{Place, Problem, Problems};
 pub use secret::{Nothing, Secret, Surroundings, expand};
 pub use sight::{Log, LogFormat, Metrics};

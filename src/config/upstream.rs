@@ -16,7 +16,7 @@ pub const TIERS: &[(&str, Tier)] = &[("window", Tier::Window), ("durable", Tier:
 pub enum Credentials {
     /// The client's own.
     Client,
-    /// The url's, whoever the client is. The client's are not checked against the broker.
+    /// The url's (or `EXTERNAL`, with our certificate), whoever the client is. The client's are not checked against the broker.
     Configured,
 }
 
@@ -187,11 +187,12 @@ impl Upstream {
         };
         if upstream.credentials == Credentials::Configured
             && upstream.login().is_none()
+            && upstream.tls.cert.is_none()
             && section.has("credentials")
         {
             section.problem_at(
                 "credentials",
-                "\"configured\" needs a url with user:password@ (or `user` there and `password_file`)",
+                "\"configured\" needs a url with user:password@ (or `user` there and `password_file`), or `tls.cert`",
             );
         }
         section.close();

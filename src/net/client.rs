@@ -20,9 +20,16 @@ const LINGER: Duration = Duration::from_millis(1500);
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// Ends the session in the Hub however the task ends, by a panic too (SPEC S5).
-struct Ending {
+pub struct Ending {
     thread: Rc<Thread>,
     sid: SessionId,
+}
+
+impl Ending {
+    /// From here on the session ends with its task.
+    pub fn new(thread: &Rc<Thread>, sid: SessionId) -> Self {
+        Self { thread: Rc::clone(thread), sid }
+    }
 }
 
 impl Drop for Ending {
@@ -46,8 +53,8 @@ struct Client {
 }
 
 /// Until the client, or the Hub, has had enough.
-pub async fn run(thread: Rc<Thread>, sid: SessionId, mut io: Transport, signal: Rc<Signal>) {
-    let _ending = Ending { thread: Rc::clone(&thread), sid };
+pub async fn run(ending: Ending, mut io: Transport, signal: Rc<Signal>) {
+    let (thread, sid) = (Rc::clone(&ending.thread), ending.sid);
     let mut client = Client { thread, sid, signal, kept: Vec::new(), ended: false, unflushed: false };
     let result = std::future::poll_fn(|cx| client.poll(cx, &mut io)).await;
     if let Err(error) = result {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::thread::Thread;
 use super::tls::Transport;
@@ -31,13 +30,13 @@ pub fn bind(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListene
 }
 
 /// Accepts until dropped.
-pub async fn accept(thread: Rc<Thread>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+pub async fn accept(thread: Rc<Thread>, listener: TcpListener) {
     let mut said_at_ms = 0;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 thread.metrics.clients.accepted.inc();
-                admit(&thread, stream, peer, tls.clone());
+                admit(&thread, stream, peer);
             }
             Err(error) => {
                 thread.metrics.clients.accept_errors.inc();
@@ -52,7 +51,7 @@ pub async fn accept(thread: Rc<Thread>, listener: TcpListener, tls: Option<TlsAc
     }
 }
 
-fn admit(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
+fn admit(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
     let now = thread.now();
     let Some(sid) = thread.hub.borrow_mut().accept(now, peer.ip()) else {
@@ -62,23 +61,31 @@ fn admit(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr, tls: Option<T
     let signal = thread.add_session(sid);
     let thread = Rc::clone(thread);
     tokio::task::spawn_local(async move {
+        let ending = super::client::Ending::new(&thread, sid);
+        let tls = thread.incoming.borrow().clone();
         let io = match tls {
             None => Transport::Tcp(stream),
-            Some(acceptor) => {
-                match tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => Transport::Tls(Box::new(stream.into())),
+            Some(tls) => {
+                let given = Duration::from_millis(thread.hub.borrow().handshake_ms());
+                match tokio::time::timeout(given, tls.accept(stream)).await {
+                    Ok(Ok((io, name))) => {
+                        if let Some(name) = name {
+                            thread.hub.borrow_mut().certified(sid, &name);
+                        }
+                        io
+                    }
                     Ok(Err(error)) => {
                         tracing::info!(%peer, %error, "a client's TLS handshake failed");
-                        thread.remove_session(sid);
                         return;
                     }
                     Err(_) => {
-                        thread.remove_session(sid);
+                        thread.metrics.clients.limits.of(crate::metrics::Limit::HandshakeTime).inc();
+                        tracing::info!(%peer, "a client did not finish its TLS handshake");
                         return;
                     }
                 }
             }
         };
-        super::client::run(thread, sid, io, signal).await;
+        super::client::run(ending, io, signal).await;
     });
 }

@@ -91,21 +91,29 @@ pub fn reload(thread: &Rc<Thread>, loaded: &Rc<RefCell<Loaded>>, seed: [u8; 32])
     let path = loaded.borrow().path.clone()?;
     let metrics = Arc::clone(&thread.metrics);
     match load(Some(&path)) {
-        Ok(fresh) if fresh.hash == loaded.borrow().hash => {
-            metrics.config.reloads.of(Reload::Unchanged).inc();
-            None
-        }
         Ok(fresh) => {
-            let judge = first_judge(&fresh, &metrics, seed);
-            // Everything that can fail is built before the first thing is swapped.
-            let tls = match super::serve::outgoing(&fresh.config) {
-                Ok(tls) => tls,
+            // Everything that can fail is built before the first thing is swapped. Certificates are renewed in files of the same
+            // name: they are read again although the configuration is the same.
+            let incoming = fresh.config.listen.tls.as_ref().map(super::tls::incoming).transpose();
+            let both = incoming.and_then(|i| Ok((i, super::serve::outgoing(&fresh.config)?)));
+            let (incoming, tls) = match both {
+                Ok(both) => both,
                 Err(why) => {
                     metrics.config.reloads.of(Reload::Invalid).inc();
                     tracing::error!(file = %path.display(), %why, "the configuration is not reloaded, nothing has changed");
                     return Some(why);
                 }
             };
+            *thread.incoming.borrow_mut() = incoming;
+            if fresh.hash == loaded.borrow().hash {
+                let upstreams = 0..fresh.config.upstreams.len();
+                let order: Vec<_> =
+                    upstreams.filter_map(|index| thread.hub.borrow().upstream_at(index)).collect();
+                thread.set_tls(&order, tls);
+                metrics.config.reloads.of(Reload::Unchanged).inc();
+                return None;
+            }
+            let judge = first_judge(&fresh, &metrics, seed);
             let limits = super::settings::limits(&fresh.config);
             let upstreams = super::settings::upstreams(&fresh.config);
             let order = thread.hub.borrow_mut().reconfigure(thread.now(), limits, upstreams);

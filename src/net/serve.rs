@@ -66,7 +66,7 @@ async fn live(what: Serve) -> io::Result<()> {
     let Serve { loaded, metrics, mut status, seed, listener } = what;
     let config = &loaded.config;
     let other = |e: String| io::Error::other(e);
-    let acceptor = config.listen.tls.as_ref().map(tls::acceptor).transpose().map_err(other)?;
+    let incoming = config.listen.tls.as_ref().map(tls::incoming).transpose().map_err(other)?;
     let outgoing = outgoing(config).map_err(other)?;
     let clock = Clock::start();
     let shelf = match &config.spool {
@@ -93,11 +93,12 @@ async fn live(what: Serve) -> io::Result<()> {
     let judge = super::reload::first_judge(&loaded, &metrics, seed);
     hub.watch_deliveries(judge.watches_deliveries());
     let thread = Thread::new(hub, judge, clock, Arc::clone(&metrics), outgoing);
+    *thread.incoming.borrow_mut() = incoming;
     thread.hub.borrow_mut().start(thread.now());
     thread.carry_out();
     let listener = TcpListener::from_std(listener)?;
     tracing::info!(address = %listener.local_addr()?, "listening for AMQP");
-    let accepting = tokio::task::spawn_local(super::listen::accept(Rc::clone(&thread), listener, acceptor));
+    let accepting = tokio::task::spawn_local(super::listen::accept(Rc::clone(&thread), listener));
     let drain_timeout = config.limits.drain_timeout;
     let loaded = Rc::new(RefCell::new(loaded));
     let mut reloads = super::reload::watch(&loaded)?;

@@ -39,18 +39,19 @@ pub fn upstreams(config: &Config) -> Vec<UpstreamSettings> {
 }
 
 fn upstream(u: &config::Upstream) -> UpstreamSettings {
+    let own = match u.login() {
+        Some((user, password)) => Some(Credentials::plain(user, password.reveal())),
+        None => u.tls.cert.as_ref().map(|_| Credentials::external("EXTERNAL")),
+    };
     let credentials = match u.credentials {
-        config::Credentials::Configured => {
-            u.login().map(|(user, password)| Credentials::plain(user, password.reveal()))
-        }
+        config::Credentials::Configured => own.clone(),
         config::Credentials::Client => None,
     };
-    let replay = u.login().map(|(user, password)| Credentials::plain(user, password.reveal()));
     UpstreamSettings {
         name: u.name.as_str().into(),
         urls: u.urls.iter().map(|url| Url { host: url.host.clone(), port: url.port, tls: url.tls }).collect(),
         credentials,
-        replay,
+        own,
         vhost: u.urls.iter().find_map(|url| url.vhost.as_ref()).map(|v| v.as_bytes().into()),
         links: usize::try_from(u.links).unwrap_or(usize::MAX),
         channels_per_link: u16::try_from(u.channels_per_link).unwrap_or(u16::MAX),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::clock::Clock;
-use super::tls::Outgoing;
+use super::tls::{Incoming, Outgoing};
 use crate::metrics::Metrics;
 use crate::session::{Action, Hub, Judge, LinkId, Now, SessionId, UpstreamId};
 
@@ -71,6 +71,8 @@ pub struct Thread {
     pub metrics: Arc<Metrics>,
     /// TLS towards each upstream, where its settings are in order.
     pub tls: RefCell<Vec<Option<Outgoing>>>,
+    /// TLS towards clients.
+    pub incoming: RefCell<Option<Incoming>>,
     sessions: Signals,
     links: Signals,
     dirty_sessions: RefCell<Vec<SessionId>>,
@@ -109,6 +111,7 @@ impl Thread {
             buffer: RefCell::new(vec![0; READ_BYTES]),
             metrics,
             tls: RefCell::new(tls),
+            incoming: RefCell::new(None),
             sessions: RefCell::default(),
             links: RefCell::default(),
             dirty_sessions: RefCell::default(),

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use crate::config::{ClientTls, ServerTls};
+use crate::config::{ClientCert, ClientTls, LoginFrom, ServerTls};
 
 /// A socket.
 #[derive(Debug)]
@@ -28,7 +28,11 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
-            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => match Pin::new(s).poll_read(cx, buf) {
+                // Whoever ends without close_notify has ended: AMQP's frames say themselves whether something is missing.
+                Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                polled => polled,
+            },
         }
     }
 }
@@ -90,12 +94,33 @@ fn roots(path: &str) -> Result<RootCertStore, String> {
 }
 
 /// What the AMQP port answers TLS with.
-pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, String> {
+#[derive(Clone)]
+pub struct Incoming {
+    acceptor: TlsAcceptor,
+    login_from: LoginFrom,
+}
+
+impl Incoming {
+    /// The TLS handshake, and whom the client's certificate names, if it has brought one.
+    pub async fn accept(&self, tcp: TcpStream) -> io::Result<(Transport, Option<String>)> {
+        let stream = self.acceptor.accept(tcp).await?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let name =
+            certificates.and_then(|c| c.first()).and_then(|c| super::certificate::name(c, self.login_from));
+        Ok((Transport::Tls(Box::new(stream.into())), name))
+    }
+}
+
+/// From `[listen.tls]`; the files are read now.
+pub fn incoming(tls: &ServerTls) -> Result<Incoming, String> {
     let builder = match &tls.client_ca {
         Some(ca) => {
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?))
-                .build()
-                .map_err(|e| format!("{ca}: {e}"))?;
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?));
+            let verifier = match tls.client_cert {
+                ClientCert::Required => verifier,
+                ClientCert::Optional => verifier.allow_unauthenticated(),
+            };
+            let verifier = verifier.build().map_err(|e| format!("{ca}: {e}"))?;
             ServerConfig::builder().with_client_cert_verifier(verifier)
         }
         None => ServerConfig::builder().with_no_client_auth(),
@@ -103,7 +128,7 @@ pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, String> {
     let config = builder
         .with_single_cert(certs(&tls.cert)?, key(&tls.key)?)
         .map_err(|e| format!("{}: {e}", tls.cert))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Incoming { acceptor: TlsAcceptor::from(Arc::new(config)), login_from: tls.login_from })
 }
 
 /// How an upstream is spoken to over TLS.

@@ -167,7 +167,6 @@ impl Channel {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) peer: IpAddr,
-    /// A transport that is known to be this host's (a Unix socket, a trusted terminator).
     pub(super) state: State,
     pub(super) upstream: UpstreamId,
     pub(super) frame_max: u32,
@@ -182,7 +181,10 @@ pub(super) struct Session {
     pub(super) unsent: usize,
     /// Open channels by number, ascending: a client has one or two, whatever their numbers.
     pub(super) channels: Vec<(u16, Box<Channel>)>,
+    /// What it logged in with; what stands for it upstream is `Hub::login_at`.
     pub(super) credentials: Option<Credentials>,
+    /// Whom its certificate names.
+    pub(super) certified: Option<Rc<str>>,
     pub(super) vhost: Rc<[u8]>,
     pub(super) pool: Option<PoolId>,
     pub(super) properties: Rc<[u8]>,
@@ -222,6 +224,7 @@ impl Session {
             unsent: 0,
             channels: Vec::new(),
             credentials: None,
+            certified: None,
             vhost: Rc::from(&[][..]),
             pool: None,
             properties: Rc::from(&[][..]),

@@ -6,7 +6,6 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
 use super::UpstreamId;
-use crate::wire::Reader;
 use crate::wire::table::{Table, Value};
 
 /// Bytes that are never shown.
@@ -46,6 +45,16 @@ impl Credentials {
         }
     }
 
+    /// EXTERNAL: who a certificate says it is. The response is empty, the certificate has said everything.
+    #[must_use]
+    pub fn external(user: &str) -> Self {
+        Self {
+            mechanism: b"EXTERNAL".as_slice().into(),
+            response: Secret(b"".as_slice().into()),
+            user: user.into(),
+        }
+    }
+
     /// PLAIN, from the configuration.
     #[must_use]
     pub fn plain(user: &str, password: &str) -> Self {
@@ -54,15 +63,10 @@ impl Credentials {
     }
 }
 
-/// The LOGIN of an AMQPLAIN response: a table without its length (py-amqp up to 5.0, and what RabbitMQ reads).
+/// The LOGIN of an AMQPLAIN response: a table without its length, the first of that name, as RabbitMQ reads it. Another reading than
+/// the broker's would let somebody in under a name that we did not see.
 fn amqplain_login(response: &[u8]) -> Option<String> {
-    // Some clients send the length as well.
-    let mut r = Reader::new(response);
-    let table = match r.longstr() {
-        Ok(inner) if r.is_empty() => inner,
-        _ => response,
-    };
-    match Table::new(table).get(b"LOGIN") {
+    match Table::new(response).fields().find(|field| field.name == b"LOGIN")?.value() {
         Some(Value::Str(login)) => Some(String::from_utf8_lossy(login).into_owned()),
         _ => None,
     }
@@ -140,6 +144,15 @@ mod tests {
         assert!(!format!("{c:?}").contains("hunter2"));
         assert_eq!(&*c.user, "app");
         assert_eq!(Credentials::of_response(b"PLAIN", b"\0app\0hunter2"), c);
+    }
+
+    #[test]
+    fn a_login_named_twice_is_the_one_that_the_broker_takes() {
+        let twice = crate::wire::table::TableWriter::new()
+            .str("LOGIN", b"guest")
+            .str("LOGIN", b"nobody")
+            .into_bytes();
+        assert_eq!(&*Credentials::of_response(b"AMQPLAIN", &twice).user, "guest");
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub(super) struct Lane {
     /// The client, while it lives.
     pub(super) session: Option<SessionId>,
     pub(super) channel: u16,
+    /// Whom the client logged in as; `None`: as the pool does.
+    pub(super) user: Option<Rc<str>>,
     pub(super) upstream: UpstreamId,
     pub(super) pool: PoolId,
     /// Upstream channel, while leased.
@@ -120,6 +122,7 @@ impl Lane {
         Self {
             session: Some(session),
             channel,
+            user: None,
             upstream,
             pool,
             lease: None,

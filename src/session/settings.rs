@@ -131,8 +131,8 @@ pub struct UpstreamSettings {
     pub urls: Vec<Url>,
     /// Used instead of the client's own (SPEC L4).
     pub credentials: Option<Credentials>,
-    /// Used for what an earlier life left in the spool.
-    pub replay: Option<Credentials>,
+    /// The upstream's own login: for what an earlier life left in the spool, and for clients that came with a certificate.
+    pub own: Option<Credentials>,
     /// The vhost to use instead of the client's.
     pub vhost: Option<Rc<[u8]>>,
     /// Pooled links at most, for each vhost and identity.
@@ -173,7 +173,7 @@ impl UpstreamSettings {
             name: name.into(),
             urls: vec![Url { host: host.into(), port, tls: false }],
             credentials: None,
-            replay: None,
+            own: None,
             vhost: None,
             links: 2,
             channels_per_link: 1000,

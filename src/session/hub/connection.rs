@@ -5,10 +5,10 @@ use std::rc::Rc;
 use super::{Hub, Step};
 use crate::session::client::{Gate, Pin, State};
 use crate::session::judge::Judge;
-use crate::session::{Credentials, LinkId, Now, Refusal, SessionId};
+use crate::session::{LinkId, Now, Refusal, SessionId};
 use crate::wire::frame::{FRAME_MIN_SIZE, Frame, FrameError, FrameKind};
 use crate::wire::method::{self, MethodId, MethodWriter, Tune};
-use crate::wire::table::{Table, TableError, Value, check_table};
+use crate::wire::table::TableError;
 
 /// What RabbitMQ answers to a protocol header it does not speak, before it hangs up.
 const OUR_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
@@ -54,26 +54,6 @@ impl Hub {
         self.mark_client(sid);
         self.finish(sid);
         Step::Took(rest.len())
-    }
-
-    /// connection.start with the upstream's own properties: Celery reads product and capabilities from them.
-    pub(super) fn send_start(&mut self, sid: SessionId) {
-        let Some(s) = self.sessions.get_mut(sid.0) else { return };
-        s.state = State::StartOk;
-        s.gate = Gate::Open;
-        let facts = self.upstreams.get(s.upstream.0).and_then(|u| u.facts.as_ref());
-        let (properties, mechanisms, locales): (&[u8], &[u8], &[u8]) = match facts {
-            Some(f) => (&f.server_properties, &f.mechanisms, &f.locales),
-            None => (&[], b"PLAIN AMQPLAIN", b"en_US"),
-        };
-        let payload = MethodWriter::new(MethodId::CONNECTION_START)
-            .octet(0)
-            .octet(9)
-            .longstr(properties)
-            .longstr(mechanisms)
-            .longstr(locales)
-            .done();
-        self.client_push(sid, 0, &payload);
     }
 
     /// A frame could not be read.
@@ -221,48 +201,6 @@ impl Hub {
         Ok(Step::Took(frame.wire_len()))
     }
 
-    fn start_ok(&mut self, now: Now, sid: SessionId, start_ok: method::StartOk<'_>) -> Result<(), Refusal> {
-        check_table(start_ok.client_properties, &self.limits.table)
-            .map_err(|e| Refusal::connection(502, e.to_string(), MethodId::CONNECTION_START_OK))?;
-        let allow_remote_guest = self.limits.allow_remote_guest;
-        let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(()) };
-        let capabilities = Table::new(start_ok.client_properties).get(b"capabilities");
-        let capability = |name: &[u8]| match capabilities {
-            Some(Value::Table(t)) => t.get(name).and_then(|v| v.bool()) == Some(true),
-            _ => false,
-        };
-        s.takes_blocked = capability(b"connection.blocked");
-        s.takes_auth_close = capability(b"authentication_failure_close");
-        s.properties = start_ok.client_properties.into();
-        if let Some(why) = s.doomed.clone() {
-            self.counters.logins_unreachable += 1;
-            return Err(Refusal::connection(320, format!("no upstream: {why}"), MethodId::NONE));
-        }
-        let own = Credentials::of_response(start_ok.mechanism, start_ok.response);
-        let (upstream, peer) = (s.upstream, s.peer);
-        if &*own.user == "guest" && !peer.to_canonical().is_loopback() && !allow_remote_guest {
-            self.counters.logins_refused += 1;
-            return Err(login_refused(&own));
-        }
-        let configured = self.upstreams.get(upstream.0).and_then(|u| u.settings.credentials.clone());
-        let credentials = configured.unwrap_or(own);
-        let known = self.remembered.knows(upstream, self.remembered.hash(&credentials, None), now.ms);
-        s.credentials = Some(credentials);
-        let tune_known =
-            self.upstreams.get(upstream.0).and_then(|u| u.facts.as_ref()).is_some_and(|f| f.tune.is_some());
-        if known && tune_known {
-            self.counters.logins_remembered += 1;
-            self.send_tune(sid);
-        } else {
-            if let Some(s) = self.sessions.get_mut(sid.0) {
-                s.state = State::Verifying;
-                s.gate = Gate::Upstream;
-            }
-            self.verify(now, sid, None);
-        }
-        Ok(())
-    }
-
     /// connection.tune: never more than the upstream and we can do (SPEC L6).
     pub(super) fn send_tune(&mut self, sid: SessionId) {
         let Some(s) = self.sessions.get_mut(sid.0) else { return };
@@ -335,10 +273,10 @@ impl Hub {
         let Some(settings) = self.upstreams.get(s.upstream.0).map(|u| Rc::clone(&u.settings)) else { return };
         s.vhost = settings.vhost.clone().unwrap_or_else(|| vhost.into());
         let (upstream, vhost) = (s.upstream, Rc::clone(&s.vhost));
-        let Some(credentials) = s.credentials.clone() else { return };
         let verify = s.verify;
         s.state = State::Opening;
         s.gate = Gate::Upstream;
+        let Some(credentials) = self.login_at(sid, upstream) else { return };
         let hash = self.remembered.hash(&credentials, Some(&vhost));
         if verify.is_none() && self.remembered.knows(upstream, hash, now.ms) {
             let pool = self.pool_for(now, upstream, &vhost, &credentials);
@@ -402,23 +340,18 @@ impl Hub {
     /// The upstream refused a client's login or vhost: told in its own words.
     pub(super) fn login_refused(&mut self, now: Now, sid: SessionId, close: Option<(u16, String, MethodId)>) {
         self.counters.logins_refused += 1;
-        let (user, mechanism) = self
+        let mechanism = self
             .sessions
             .get(sid.0)
             .and_then(|s| s.credentials.as_ref())
-            .map_or((String::new(), String::new()), |c| {
-                (c.user.to_string(), String::from_utf8_lossy(&c.mechanism).into_owned())
-            });
-        let _ = user;
+            .map_or_else(String::new, |c| String::from_utf8_lossy(&c.mechanism).into_owned());
         let (code, text, cause) = close.unwrap_or_else(|| (403, refused_text(&mechanism), MethodId::NONE));
         self.counters.connection_errors += 1;
         // RabbitMQ hangs up on clients that have not said they know what a close means at this point.
-        if code == 403
-            && self
-                .sessions
-                .get(sid.0)
-                .is_some_and(|s| !s.takes_auth_close && s.pool.is_none() && s.state == State::Verifying)
-        {
+        let logging_in = |s: &crate::session::client::Session| {
+            matches!(s.state, State::StartOk | State::Verifying) && !s.takes_auth_close
+        };
+        if code == 403 && self.sessions.get(sid.0).is_some_and(logging_in) {
             self.drop_verify(sid);
             self.finish(sid);
             return;
@@ -442,17 +375,6 @@ impl Hub {
 fn refused_text(mechanism: &str) -> String {
     format!(
         "ACCESS_REFUSED - Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-    )
-}
-
-fn login_refused(credentials: &Credentials) -> Refusal {
-    let mechanism = String::from_utf8_lossy(&credentials.mechanism).into_owned();
-    Refusal::connection(
-        403,
-        format!(
-            "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-        ),
-        MethodId::NONE,
     )
 }
 

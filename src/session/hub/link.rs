@@ -366,8 +366,12 @@ impl Hub {
                     if let Some(s) = self.sessions.get_mut(sid.0) {
                         s.verify = None;
                     }
+                    let hung_up = self.links.get(lid.0).is_some_and(|l| l.hung_up_by_peer);
                     if refused || words.is_some() {
                         self.login_refused(now, sid, words);
+                    } else if state >= LinkState::Tune && hung_up {
+                        // RabbitMQ says nothing to a login that it cannot read: the client sees just that (SPEC T3).
+                        self.login_dropped(sid);
                     } else {
                         self.login_unreachable(now, sid, why);
                     }

@@ -82,7 +82,8 @@ impl Hub {
     /// Tries a client's credentials on a link that becomes pooled.
     pub(super) fn verify(&mut self, now: Now, sid: SessionId, vhost: Option<Rc<[u8]>>) {
         let Some(s) = self.sessions.get(sid.0) else { return };
-        let (upstream, credentials) = (s.upstream, s.credentials.clone());
+        let upstream = s.upstream;
+        let credentials = self.login_at(sid, upstream);
         let properties = Rc::clone(&self.our_properties);
         let named = vhost.is_some();
         let lid = self.dial(

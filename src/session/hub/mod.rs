@@ -8,6 +8,7 @@ mod lease;
 mod link;
 mod login;
 mod look;
+mod mechanism;
 mod methods;
 mod pin;
 mod publish;
@@ -241,6 +242,12 @@ impl Hub {
     /// What net is to do next.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// What a client has from accept to connection.open-ok.
+    #[must_use]
+    pub const fn handshake_ms(&self) -> u64 {
+        self.limits.handshake_ms
     }
 
     /// Links that have something to write since the last call, appended to `links`.
@@ -596,6 +603,7 @@ impl Hub {
                 Some(u) => {
                     let same = u.settings.urls == settings.urls
                         && u.settings.credentials == settings.credentials
+                        && u.settings.own == settings.own
                         && u.settings.vhost == settings.vhost
                         && u.settings.heartbeat_s == settings.heartbeat_s;
                     u.settings = settings;

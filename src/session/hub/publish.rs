@@ -523,11 +523,13 @@ impl Hub {
         } else {
             let settings = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings))?;
             let s = self.sessions.get(sid.0)?;
-            let credentials = settings.credentials.clone().or_else(|| s.credentials.clone())?;
+            let credentials = self.login_at(sid, upstream)?;
             let vhost = settings.vhost.clone().unwrap_or_else(|| Rc::clone(&s.vhost));
             self.pool_for(now, upstream, &vhost, &credentials)
         };
-        let lane = LaneId(self.lanes.insert(Lane::new(sid, ch, upstream, pool, now.ms)));
+        let mut lane = Lane::new(sid, ch, upstream, pool, now.ms);
+        lane.user = self.sessions.get(sid.0).and_then(|s| s.credentials.as_ref()).map(|c| Rc::clone(&c.user));
+        let lane = LaneId(self.lanes.insert(lane));
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.lanes += 1;
         }

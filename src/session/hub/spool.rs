@@ -81,7 +81,11 @@ impl Hub {
             self.spool_strangers.push(found);
             return;
         };
-        let login = self.upstreams.get(upstream.0).and_then(|u| u.settings.replay.clone());
+        // A certificate of ours alone may be there for TLS's sake: whoever left the records comes again.
+        let login = self.upstreams.get(upstream.0).and_then(|u| {
+            let is_configured = u.settings.credentials.is_some();
+            u.settings.own.clone().filter(|own| is_configured || &*own.mechanism == b"PLAIN")
+        });
         let Some(credentials) = login else {
             self.spool_strangers.push(found);
             return;

@@ -291,7 +291,7 @@ impl Hub {
         let view = PublishView {
             session: SessionFacts {
                 vhost: &pool.vhost,
-                user: &pool.credentials.user,
+                user: lane.user.as_ref().unwrap_or(&pool.credentials.user),
                 peer: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
                 confirms: item.seq != 0,
                 frame_max: 0,

@@ -32,7 +32,7 @@ def home():
 
 
 class RabbitNode:
-    def __init__(self, directory, config=""):
+    def __init__(self, directory, config="", plugins=()):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -49,7 +49,7 @@ class RabbitNode:
         if not cookie.exists():
             cookie.write_text(self.cookie)
             cookie.chmod(0o400)
-        (d / "enabled_plugins").write_text("[].\n")
+        (d / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
         (d / "rabbitmq.conf").write_text(PLAIN_CONFIG.format(port=self.port) + config)
         self.env = {
             "PATH": os.environ["PATH"],

@@ -286,9 +286,12 @@ class Message:
 class Wire:
     """A socket that speaks frames and nothing more."""
 
-    def __init__(self, address, timeout=10.0):
+    def __init__(self, address, timeout=10.0, tls=None):
+        """`tls`: an ssl.SSLContext."""
         self.socket = socket.create_connection(address, timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.buffer = b""
         self.timeout = timeout
 
@@ -348,8 +351,8 @@ class Client(Wire):
 
     @classmethod
     def open(cls, address, user="guest", password="guest", vhost="/", heartbeat=0, frame_max=131072, channel_max=2047,
-             mechanism="PLAIN", protocol=PROTOCOL, properties=None, timeout=10.0, channel=True):
-        self = cls(address, timeout)
+             mechanism="PLAIN", protocol=PROTOCOL, properties=None, timeout=10.0, channel=True, tls=None):
+        self = cls(address, timeout, tls)
         try:
             self.deliveries, self.confirms, self.returns = [], [], []
             self.write(protocol)
@@ -357,6 +360,8 @@ class Client(Wire):
             response = f"\0{user}\0{password}".encode()
             if mechanism == "AMQPLAIN":
                 response = table({"LOGIN": user, "PASSWORD": password})[4:]
+            elif mechanism == "EXTERNAL":
+                response = b""
             if properties is None:
                 properties = {"product": "umbel tests", "capabilities": {"consumer_cancel_notify": True, "connection.blocked": True,
                               "authentication_failure_close": True, "publisher_confirms": True, "basic.nack": True}}

@@ -1,0 +1,406 @@
+"""TLS on both sides: private authorities, names that must match, certificates that log in (SPEC S3, L4; FAULTS 52)."""
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+
+from harness import wire
+from harness.authority import Authority
+from harness.celery import Producer, Worker
+from harness.process import free_port, wait_for
+from harness.rabbit import RabbitNode
+from harness.wire import Refused
+
+NODE = """\
+listeners.ssl.local = 127.0.0.1:{port}
+ssl_options.cacertfile = {cert.ca}
+ssl_options.certfile = {cert.cert}
+ssl_options.keyfile = {cert.key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+auth_mechanisms.1 = PLAIN
+auth_mechanisms.2 = AMQPLAIN
+auth_mechanisms.3 = EXTERNAL
+ssl_cert_login_from = common_name
+"""
+
+
+@pytest.fixture(scope="module")
+def authority(logs):
+    return Authority(logs / "authority")
+
+
+@pytest.fixture(scope="module")
+def stranger(logs):
+    """An authority that nobody trusts."""
+    return Authority(logs / "authority", "stranger")
+
+
+@pytest.fixture(scope="module")
+def tls_node(logs, authority):
+    """RabbitMQ with a TLS listener whose certificate is localhost's, and EXTERNAL by common name."""
+    port = free_port()
+    config = NODE.format(port=port, cert=authority.issue("rabbit"))
+    node = RabbitNode(logs / "tls-rabbit", config, plugins=["rabbitmq_auth_mechanism_ssl"])
+    node.tls_port = port
+    try:
+        node.start()
+        node.add_user("umbel", "pass")
+        node.add_user("shop", "unused")
+        yield node
+    finally:
+        node.remove()
+
+
+@pytest.fixture(scope="module")
+def server_cert(authority):
+    return authority.issue("umbel-server")
+
+
+def context(authority, cert=None):
+    made = ssl.create_default_context(cafile=str(authority.cert))
+    if cert:
+        made.load_cert_chain(cert.cert, cert.key)
+    return made
+
+
+def listen(cert, *more, client_ca=True):
+    lines = ["[listen.tls]", f'cert = "{cert.cert}"', f'key = "{cert.key}"', *more]
+    return "\n".join(lines + ([f'client_ca = "{cert.ca}"'] if client_ca else []))
+
+
+def upstream_tls(ca, cert=None, server_name=None):
+    lines = ["[upstreams.default.tls]", f'ca = "{ca}"']
+    if cert:
+        lines += [f'cert = "{cert.cert}"', f'key = "{cert.key}"']
+    return "\n".join(lines + ([f'server_name = "{server_name}"'] if server_name else []))
+
+
+def offered(client):
+    return set(client.start["mechanisms"].decode().split())
+
+
+def users_seen(node):
+    """Whom the broker has logged in."""
+    return set(node.eval("[element(2, lists:keyfind(user, 1, rabbit_networking:connection_info(P, [user]))) || P <- rabbit_networking:connections()]")
+               .strip("[]").replace('<<"', "").replace('">>', "").split(","))
+
+
+@pytest.fixture
+def external_to_password(make_umbel, tls_node, authority, server_cert):
+    """Clients with a certificate, an upstream with a user and password."""
+    rules = '[[rules]]\nname = "the shop has its own queue"\nmatch = { user = "shop", task = "*" }\nroute = { queue = "shop-only", override = true }\n'
+    return make_umbel(f"amqps://umbel:pass@localhost:{tls_node.tls_port}", rules, listen=listen(server_cert),
+                      upstream_options=upstream_tls(authority.cert))
+
+
+@pytest.fixture
+def external_to_external(make_umbel, tls_node, authority, server_cert):
+    """Clients with a certificate, an upstream that takes Umbel's."""
+    return make_umbel(f"amqps://localhost:{tls_node.tls_port}", listen=listen(server_cert),
+                      upstream_options=upstream_tls(authority.cert, authority.issue("umbel")))
+
+
+def works(client, queue="q"):
+    client.declare(queue)
+    client.call(1, "queue.purge", queue=queue)
+    client.publish(queue, b"over TLS")
+    wait_for(lambda: client.depth(queue) == 1, 5, what="the message")
+    assert client.get(queue).body == b"over TLS"
+
+
+def test_passwords_go_through_tls_on_both_sides(make_umbel, tls_node, authority, server_cert):
+    umbel = make_umbel(f"amqps://localhost:{tls_node.tls_port}", listen=listen(server_cert, client_ca=False),
+                       upstream_options=upstream_tls(authority.cert))
+    with umbel.client(tls=context(authority)) as client:
+        assert offered(client) == {"PLAIN", "AMQPLAIN"}
+        works(client)
+    with pytest.raises(Refused, match="403"):
+        umbel.client(tls=context(authority), password="wrong")
+
+
+def test_a_certificate_logs_in_and_the_upstream_s_configured_user_stands_for_it(external_to_password, tls_node, authority):
+    with external_to_password.client(tls=context(authority, authority.issue("shop")), mechanism="EXTERNAL") as client:
+        assert offered(client) == {"PLAIN", "AMQPLAIN", "EXTERNAL"}
+        works(client)
+        assert "umbel" in users_seen(tls_node) and "shop" not in users_seen(tls_node)
+        assert [s["user"] for s in external_to_password.status()["sessions"]["listed"]] == ["shop"]
+
+
+def test_a_certificate_logs_in_and_umbel_s_own_certificate_stands_for_it(external_to_external, tls_node, authority):
+    with external_to_external.client(tls=context(authority, authority.issue("shop")), mechanism="EXTERNAL") as client:
+        works(client)
+        assert "umbel" in users_seen(tls_node) and "shop" not in users_seen(tls_node)
+
+
+def task(client, queue):
+    client.publish(queue, b"[[], {}, {}]", content_type="application/json", content_encoding="utf-8",
+                   headers={"task": "shop.buy", "id": "11111111-1111-4111-8111-111111111111", "lang": "py"})
+
+
+def test_a_rule_sees_whom_the_certificate_names(external_to_password, authority):
+    """Both share the upstream's login; the policy still tells them apart."""
+    for name, queue in (("shop", "shop-only"), ("office", "celery")):
+        with external_to_password.client(tls=context(authority, authority.issue(name)), mechanism="EXTERNAL") as client:
+            client.declare("celery")
+            task(client, "celery")
+            client.declare(queue)
+            wait_for(lambda: client.depth(queue) == 1, 5, what=f"{name}'s task in {queue}")
+            client.get(queue)
+
+
+def test_a_certificate_gets_in_while_the_broker_is_away(external_to_password, tls_node, authority):
+    """What has been seen working is remembered of certificates as of passwords (L4)."""
+    tls = context(authority, authority.issue("shop"))
+    with external_to_password.client(tls=tls, mechanism="EXTERNAL") as client:
+        works(client)
+    tls_node.pause()
+    try:
+        external_to_password.client(tls=tls, mechanism="EXTERNAL", timeout=3).close()
+    finally:
+        tls_node.resume()
+
+
+def test_a_password_still_works_beside_certificates(external_to_password, authority):
+    with external_to_password.client(tls=context(authority, authority.issue("shop")), user="umbel", password="pass") as client:
+        works(client)
+    with pytest.raises(Refused, match="403"):
+        external_to_password.client(tls=context(authority, authority.issue("shop")), user="umbel", password="wrong")
+
+
+@pytest.mark.parametrize("field, san, subject, name", [
+    ("distinguished_name", "DNS:shop.example", None, "CN=someone,O=Umbel"),
+    ("dns", "DNS:shop.example,DNS:other.example,email:shop@example.org", None, "shop.example"),
+    ("email", "DNS:shop.example,email:shop@example.org", None, "shop@example.org"),
+    ("uri", "URI:spiffe://example/shop", None, "spiffe://example/shop"),
+    ("common_name", "DNS:shop.example", "/CN=Bärbel", "Bärbel"),
+])
+def test_the_name_is_taken_from_where_the_configuration_says(make_umbel, tls_node, authority, server_cert, field, san, subject, name):
+    umbel = make_umbel(f"amqps://umbel:pass@localhost:{tls_node.tls_port}", listen=listen(server_cert, f'login_from = "{field}"'),
+                       upstream_options=upstream_tls(authority.cert))
+    cert = authority.issue("someone", san=san, subject=subject)
+    with umbel.client(tls=context(authority, cert), mechanism="EXTERNAL"):
+        assert [s["user"] for s in umbel.status()["sessions"]["listed"]] == [name]
+
+
+# what is not offered, and what is said all the same
+
+def test_external_is_offered_only_where_it_can_work(make_umbel, tls_node, node, authority, server_cert):
+    """No certificate; no login of the upstream's own; a broker that does not take ours."""
+    cert = authority.issue("shop")
+    rabbit = f"localhost:{tls_node.tls_port}"
+    optional = make_umbel(f"amqps://umbel:pass@{rabbit}", listen=listen(server_cert, 'client_cert = "optional"'), upstream_options=upstream_tls(authority.cert))
+    lacks = make_umbel(f"amqps://{rabbit}", listen=listen(server_cert), upstream_options=upstream_tls(authority.cert))
+    plain = make_umbel(node.url(user="guest"), listen=listen(server_cert))
+    with optional.client(tls=context(authority)) as client:
+        assert offered(client) == {"PLAIN", "AMQPLAIN"}
+    with optional.client(tls=context(authority, cert)) as client:
+        assert offered(client) == {"PLAIN", "AMQPLAIN", "EXTERNAL"}
+    with lacks.client(tls=context(authority, cert)) as client:
+        assert offered(client) == {"PLAIN", "AMQPLAIN"}
+    with plain.client(tls=context(authority, cert), mechanism="EXTERNAL") as client:
+        assert offered(client) == {"PLAIN", "AMQPLAIN", "EXTERNAL"}
+
+
+def test_who_says_external_without_a_certificate_is_not_lent_ours(make_umbel, tls_node, authority):
+    """The broker would see Umbel's certificate on the link: EXTERNAL is never passed on."""
+    umbel = make_umbel(f"amqps://localhost:{tls_node.tls_port}", upstream_options=upstream_tls(authority.cert, authority.issue("umbel")))
+    before = users_seen(tls_node)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        umbel.client(mechanism="EXTERNAL", timeout=6)
+    assert users_seen(tls_node) - before == set()
+    with umbel.client(user="umbel", password="pass") as client:
+        assert offered(client) == {"PLAIN", "AMQPLAIN"}
+
+
+# who is not let in
+
+@pytest.mark.parametrize("what", ["no certificate", "of another authority", "expired"])
+def test_a_client_without_a_good_certificate_is_not_let_in(external_to_password, authority, stranger, what):
+    cert = {"no certificate": None, "of another authority": stranger.issue("shop"), "expired": authority.issue("late", days=0)}[what]
+    if what == "expired":
+        time.sleep(1.1)
+    with external_to_password.client(tls=context(authority, authority.issue("bystander")), mechanism="EXTERNAL") as bystander:
+        with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+            external_to_password.client(tls=context(authority, cert))
+        works(bystander)
+    assert "TLS handshake failed" in external_to_password.logged()
+
+
+def test_a_plaintext_client_on_the_tls_port_hears_no_amqp(external_to_password, authority):
+    with external_to_password.client(tls=context(authority, authority.issue("shop")), mechanism="EXTERNAL") as bystander:
+        with wire.Wire(external_to_password.address) as rude:
+            rude.write(wire.PROTOCOL)
+            got = b""
+            with contextlib.suppress(ConnectionResetError):
+                while piece := rude.read_some(5):
+                    got += piece
+        assert b"AMQP" not in got and len(got) < 16, "an alert at most"
+        works(bystander)
+
+
+def test_a_tls_client_on_the_plaintext_port_is_told_what_is_spoken_there(umbel, authority):
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        wire.Wire(umbel.address, tls=context(authority))
+
+
+def test_who_does_not_finish_its_tls_handshake_is_let_go(make_umbel, node, server_cert):
+    umbel = make_umbel(node.url(), "[limits]\nhandshake_timeout = \"1s\"\n", listen=listen(server_cert))
+    with wire.Wire(umbel.address, 8) as slow:
+        slow.write(b"\x16\x03\x01")
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionResetError):
+            while slow.read_some(8):
+                pass
+        assert 0.5 < time.monotonic() - began < 4
+
+
+# which brokers are not spoken to
+
+class Listener:
+    """A TLS server that is no broker: remembers which name it was asked for, and what it was told before or after a handshake."""
+
+    def __init__(self, cert):
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.load_cert_chain(cert.cert, cert.key)
+        self.context.sni_callback = lambda _, name, __: self.names.append(name)
+        self.names, self.told, self.raw = [], [], []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.socket.accept()
+                client.settimeout(5)
+                self.raw.append(client.recv(5, socket.MSG_PEEK))
+                with contextlib.suppress(OSError):
+                    with self.context.wrap_socket(client, server_side=True) as spoken:
+                        self.told.append(spoken.recv(100))
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.mark.parametrize("what, says", [("expired", "expired"), ("of another authority", "UnknownIssuer"), ("of another name", "not valid for name")])
+def test_a_broker_whose_certificate_is_not_good_is_refused_and_nothing_is_said_to_it(make_umbel, authority, stranger, what, says):
+    cert = {
+        "expired": lambda: authority.issue("late-broker", days=0),
+        "of another authority": lambda: stranger.issue("broker"),
+        "of another name": lambda: authority.issue("misnamed", san="DNS:rabbit.example"),
+    }[what]()
+    broker = Listener(cert)
+    time.sleep(1.1 if what == "expired" else 0)
+    try:
+        umbel = make_umbel(f"amqps://umbel:pass@localhost:{broker.port}", upstream_options=upstream_tls(authority.cert), start=False).start(ready=False)
+        wait_for(lambda: umbel.get("/healthz")[0] == 200, 10, what="life")
+        with pytest.raises(Refused) as refused:
+            umbel.client(timeout=15)
+        assert refused.value.code == 320
+        assert f"amqps://localhost:{broker.port}" in refused.value.text
+        wait_for(lambda: "could not be reached" in umbel.logged(), 5)
+        line = [l for l in umbel.logged().splitlines() if "could not be reached" in l][-1]
+        assert says in line and f"localhost:{broker.port}" in line, line
+        assert broker.told == [], "nothing after the handshake"
+        assert all(first[:2] == b"\x16\x03" for first in broker.raw), "and no plaintext"
+    finally:
+        broker.close()
+
+
+def test_the_broker_s_name_is_asked_for_and_must_be_the_certificate_s(make_umbel, authority):
+    broker = Listener(authority.issue("named", san="DNS:rabbit.example"))
+    try:
+        umbel = make_umbel(f"amqps://localhost:{broker.port}", upstream_options=upstream_tls(authority.cert, server_name="rabbit.example"), start=False)
+        umbel.start(ready=False)
+        wait_for(lambda: broker.told, 10, what="a handshake")
+        assert broker.names[0] == "rabbit.example"
+        assert broker.told[0] == wire.PROTOCOL
+    finally:
+        broker.close()
+
+
+def test_amqps_to_a_plaintext_port_never_falls_back(make_umbel, node, authority):
+    umbel = make_umbel(f"amqps://guest:guest@localhost:{node.port}", upstream_options=upstream_tls(authority.cert), start=False).start(ready=False)
+    wait_for(lambda: umbel.get("/healthz")[0] == 200, 10, what="life")
+    with pytest.raises(Refused, match="320"):
+        umbel.client(timeout=15)
+    assert f"amqps://localhost:{node.port}" in umbel.logged()
+
+
+# while it runs
+
+def test_a_slow_reader_gets_the_last_octet(make_umbel, tls_node, authority, server_cert):
+    """What TLS has sealed and the socket has not taken is not forgotten: bodies that end just there."""
+    umbel = make_umbel(f"amqps://localhost:{tls_node.tls_port}", listen=listen(server_cert, client_ca=False), upstream_options=upstream_tls(authority.cert))
+
+    def told():
+        return umbel.metric("umbel_traffic_bytes_total", side="client", direction="out")
+
+    @contextlib.contextmanager
+    def asking(size):
+        """A client that has asked for a message of this size and has not read it."""
+        with umbel.client(tls=context(authority), timeout=10) as client:
+            client.declare("big")
+            client.select_confirms()
+            client.publish("big", bytes(size))
+            assert client.confirmed(1, timeout=10) == set()
+            before = told()
+            client.send(1, "basic.get", queue="big", no_ack=True)
+            wait_for(lambda: told() > before + min(size, 1 << 16), 10, what="octets on their way")
+            last = -1
+            while last != told():
+                last = told()
+                time.sleep(0.2)
+            yield client, last - before
+
+    with asking(32 << 20) as (client, taken):
+        # So much do TLS and the kernel hold for who does not read.
+        assert taken < 32 << 20
+    for less in range(0, 80, 8):
+        with asking(int(taken) - (less << 10)) as (client, _):
+            assert len(client.next()[2].body) == int(taken) - (less << 10)
+
+
+def test_renewed_certificates_are_used_from_sighup_on(make_umbel, node, authority, server_cert, place):
+    cert, key = place / "renewed.pem", place / "renewed.key"
+
+    def install(issued):
+        cert.write_bytes(open(issued.cert, "rb").read())
+        key.write_bytes(open(issued.key, "rb").read())
+
+    def serial(umbel):
+        with wire.Wire(umbel.address, tls=context(authority)) as w:
+            return w.socket.getpeercert()["serialNumber"]
+
+    install(server_cert)
+    umbel = make_umbel(node.url(), listen=f'[listen.tls]\ncert = "{cert}"\nkey = "{key}"\n')
+    before = serial(umbel)
+    with umbel.client(tls=context(authority)) as client:
+        install(authority.issue("umbel-server-2"))
+        umbel.reload()
+        wait_for(lambda: serial(umbel) != before, 5, what="the new certificate")
+        cert.write_text("no certificate")
+        umbel.reload()
+        wait_for(lambda: "not reloaded" in umbel.logged(), 5, what="a complaint")
+        assert serial(umbel) != before, "the last good one stays"
+        works(client, "renewed")
+
+
+def test_celery_over_tls_with_certificates_alone(make_umbel, tls_node, authority, server_cert, place):
+    """broker_use_ssl and EXTERNAL in worker and producer, TLS and EXTERNAL to the broker."""
+    umbel = make_umbel(f"amqps://localhost:{tls_node.tls_port}", listen=listen(server_cert),
+                       upstream_options=upstream_tls(authority.cert, authority.issue("umbel")))
+    cert = authority.issue("celery-app")
+    settings = {
+        "broker_use_ssl": {"ca_certs": cert.ca, "certfile": cert.cert, "keyfile": cert.key, "cert_reqs": int(ssl.CERT_REQUIRED)},
+        "broker_login_method": "EXTERNAL",
+    }
+    with Worker(place, umbel.url(), settings=settings) as worker, Producer(place, umbel.url(), settings=settings) as producer:
+        result, task_id = producer.run("(lambda r: (r.get(timeout=30), r.id))(add.delay(2, 3))")
+        assert result == 5
+        assert len(worker.ran(task_id)) == 1
