@@ -185,6 +185,7 @@ fn spool(place: &Path, records: u64) {
         vhost: "/".into(),
         user: "app".into(),
         identity: [0; 32],
+        ahead: false,
     });
     let body = noise(RECORD);
     let publish = Publish { lane: 0, at_us: 1, flags: 0, method: b"method", header: b"header", body: &body };

@@ -52,6 +52,7 @@ fn left_behind(path: &Path) {
         vhost: "/".into(),
         user: user.into(),
         identity: [7; 32],
+        ahead: false,
     };
     let (shop, audit) = (spool.queue(&key("default", "shop")), spool.queue(&key("eu", "audit")));
     let now = umbel::net::now_us();

@@ -98,6 +98,7 @@ mod tests {
             vhost: "/".into(),
             user: "shop".into(),
             identity: [0; 32],
+            ahead: false,
         };
         let queue =
             QueueReport { queue: QueueId(1), key, records: 12, bytes: 4096, oldest_us: Some(1_000_000) };

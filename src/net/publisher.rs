@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::spool::Record;
 use super::tls::{Outgoing, Transport};
 use crate::config;
+use crate::session::spool::{HAS_NEEDS, Needs};
 use crate::session::{Authored, Credentials, Url};
 use crate::wire::Reader;
 use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_body, write_frame};
@@ -317,7 +319,10 @@ impl Publisher {
     pub async fn author(&mut self, authored: &[Authored]) -> Result<Fate, String> {
         for a in authored {
             let there = match &a.target {
-                Some(target) => self.declare(&target.methods).await?,
+                Some(target) => {
+                    let methods: Vec<&[u8]> = target.methods.iter().map(Vec::as_slice).collect();
+                    self.declare(&methods).await?
+                }
                 None => true,
             };
             if !there {
@@ -335,8 +340,18 @@ impl Publisher {
         Ok(Fate::Confirmed)
     }
 
+    /// The publish method of a record, once what must be there first is; where that cannot be, as it was before the policy spoke.
+    pub async fn way<'a>(&mut self, record: &'a Record, publish: &'a [u8]) -> Result<&'a [u8], String> {
+        if record.flags & HAS_NEEDS == 0 {
+            return Ok(publish);
+        }
+        let Some((needs, declarations)) = Needs::unpack(record.method()) else { return Ok(publish) };
+        let there = self.declare(&declarations).await?;
+        Ok(if there || needs.otherwise.is_empty() { publish } else { needs.otherwise })
+    }
+
     /// Whether all that was declared is there. What is there with other arguments is there (406).
-    async fn declare(&mut self, methods: &[Vec<u8>]) -> Result<bool, String> {
+    pub async fn declare(&mut self, methods: &[&[u8]]) -> Result<bool, String> {
         for payload in methods {
             let mut out = Vec::new();
             write_frame(&mut out, FrameKind::Method, CHANNEL, payload);

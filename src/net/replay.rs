@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::clock::{now_us, wall_us};
 use super::publisher::{Batch, Destination, Fate, Publisher};
-use super::spool::{Custody, QueueReport, Record, Selection};
+use super::spool::{Asks, Custody, QueueReport, Record, Selection, asks};
 use crate::session::{Authored, Decision, Judge, Now, PublishView, SessionFacts};
 use crate::wire::num::usize_clamped;
 use crate::wire::{ContentHeader, method};
@@ -120,9 +120,17 @@ impl Replay<'_> {
         let mut seqs = Vec::new();
         let mut gone = Vec::new();
         for record in records {
-            match self.expired(queue, record) {
+            let method = match asks(record) {
+                Asks::Declares(payload) => {
+                    publisher.declare(&[payload]).await?;
+                    gone.push(record.seq);
+                    continue;
+                }
+                Asks::Publishes(payload) => publisher.way(record, payload).await?,
+            };
+            match self.expired(queue, record, method) {
                 None => {
-                    batch.push(record.method(), record.header(), record.body());
+                    batch.push(method, record.header(), record.body());
                     seqs.push(record.seq);
                 }
                 // It does not overtake those before it; what goes instead of it need not either.
@@ -152,9 +160,9 @@ impl Replay<'_> {
     }
 
     /// What goes instead of a record whose time has run out.
-    fn expired(&mut self, queue: &QueueReport, record: &Record) -> Option<Vec<Authored>> {
+    fn expired(&mut self, queue: &QueueReport, record: &Record, method: &[u8]) -> Option<Vec<Authored>> {
         let judge = self.judge.as_mut()?;
-        let (_, args) = method::split(record.method()).ok()?;
+        let (_, args) = method::split(method).ok()?;
         let publish = method::publish(args).ok()?;
         let header = ContentHeader::parse(record.header()).ok()?;
         let body = [record.body()];

@@ -86,7 +86,8 @@ async fn live(what: Serve) -> io::Result<()> {
     let (shelf, news) = match shelf {
         None => (None, Arc::new(tokio::sync::Notify::new())),
         Some(opened) => {
-            hub.set_spool(clock.now(), Box::new(opened.shelf.clone()), opened.found);
+            let rate = config.spool.as_ref().and_then(|s| s.replay_rate);
+            hub.set_spool(clock.now(), Box::new(opened.shelf.clone()), opened.found, rate);
             (Some(opened.shelf), opened.news)
         }
     };

@@ -94,6 +94,7 @@ fn found(recovered: &Recovered) -> Vec<SpoolFound> {
             vhost: q.key.vhost.as_bytes().into(),
             user: q.key.user.as_str().into(),
             identity: q.key.identity,
+            ahead: q.key.ahead,
         },
         records: q.records,
     };
@@ -107,6 +108,7 @@ impl Spool for Shelf {
             vhost: String::from_utf8_lossy(&key.vhost).into_owned(),
             user: key.user.to_string(),
             identity: key.identity,
+            ahead: key.ahead,
         };
         SpoolQueue(self.store.borrow_mut().queue(&key).0)
     }
@@ -124,7 +126,7 @@ impl Spool for Shelf {
         let publish = Publish {
             lane: publish.lane,
             at_us: u64::try_from(publish.at_us).unwrap_or(0),
-            flags: 0,
+            flags: publish.flags,
             method: publish.method,
             header: publish.header,
             body,
@@ -250,6 +252,7 @@ impl Shelf {
 fn record(r: super::spool::Record) -> SpoolRecord {
     SpoolRecord {
         number: r.seq,
+        flags: r.flags,
         method: r.method().to_vec(),
         header: r.header().to_vec(),
         body: r.body().to_vec(),

@@ -76,6 +76,8 @@ pub(super) struct Item {
 pub(super) struct Wait {
     /// What must be there first.
     pub(super) target: Option<Rc<Target>>,
+    /// It waits until its login's backlog is empty: the spool could not take it.
+    pub(super) behind: bool,
     /// The target is known to be there. The way out is kept: it may be gone by the time the broker looks.
     pub(super) met: bool,
     /// The publish method's payload for where it was going before the policy spoke; `None`: it is left out.

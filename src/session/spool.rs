@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use crate::wire::num::{u32_clamped, usize_of};
+
 /// Whose publishes: never a credential, only what tells one login from another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SpoolKey {
@@ -13,11 +15,20 @@ pub struct SpoolKey {
     pub user: Rc<str>,
     /// The salted hash of the login.
     pub identity: [u8; 32],
+    /// What goes before all else of the same login: it was in memory when a drain's time was up.
+    pub ahead: bool,
 }
 
 /// A queue of the spool; its records are numbered without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpoolQueue(pub u64);
+
+/// It is nowhere but in the spool. Without this bit, memory has it too.
+pub const ONLY_HERE: u32 = 1;
+/// A declaration that goes before what follows: its payload is in `method`, and there is nothing else.
+pub const DECLARES: u32 = 2;
+/// `method` is a list of payloads (see [`Needs`]), the publish the last.
+pub const HAS_NEEDS: u32 = 4;
 
 /// One publish on its way to disk.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +37,8 @@ pub struct SpoolAppend<'a> {
     pub lane: u64,
     /// When it was accepted, microseconds since 1970.
     pub at_us: i64,
+    /// `ONLY_HERE`, `DECLARES`, `HAS_NEEDS`.
+    pub flags: u32,
     /// The publish method's payload.
     pub method: &'a [u8],
     /// The content header's payload.
@@ -39,6 +52,8 @@ pub struct SpoolAppend<'a> {
 pub struct SpoolRecord {
     /// Its number in its queue.
     pub number: u64,
+    /// As they were given.
+    pub flags: u32,
     /// The publish method's payload.
     pub method: Vec<u8>,
     /// The content header's payload.
@@ -60,6 +75,48 @@ pub struct SpoolFound {
     pub records: u64,
 }
 
+/// What must be there before a spooled publish goes out, and how it goes where that cannot be (SPEC P9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs<'a> {
+    /// The target's name.
+    pub name: &'a [u8],
+    /// The publish method's payload for where it was going before the policy spoke; empty: it is left out.
+    pub otherwise: &'a [u8],
+    /// The publish method's payload.
+    pub publish: &'a [u8],
+}
+
+impl<'a> Needs<'a> {
+    /// One byte string, each part behind its length: name, declarations, otherwise, publish.
+    #[must_use]
+    pub fn pack(&self, declarations: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let before = std::iter::once(self.name).chain(declarations.iter().map(Vec::as_slice));
+        for part in before.chain([self.otherwise, self.publish]) {
+            out.extend_from_slice(&u32_clamped(part.len()).to_le_bytes());
+            out.extend_from_slice(part);
+        }
+        out
+    }
+
+    /// Reads what `pack` wrote, and the declarations.
+    #[must_use]
+    pub fn unpack(mut bytes: &'a [u8]) -> Option<(Self, Vec<&'a [u8]>)> {
+        let mut parts = Vec::new();
+        while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
+            let (part, rest) = rest.split_at_checked(usize_of(u32::from_le_bytes(*len)))?;
+            parts.push(part);
+            bytes = rest;
+        }
+        let (publish, otherwise) = (parts.pop()?, parts.pop()?);
+        if parts.is_empty() || !bytes.is_empty() {
+            return None;
+        }
+        let name = parts.remove(0);
+        Some((Self { name, otherwise, publish }, parts))
+    }
+}
+
 /// A spool, as the Hub sees it. No call waits for a disk; what comes of it is told through `Hub::spool_*`.
 pub trait Spool {
     /// The queue of these publishes, made where there is none.
@@ -79,4 +136,21 @@ pub trait Spool {
 
     /// Whether an append would be taken.
     fn takes(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn needs_come_back_as_they_were_packed_and_nothing_else_is_read_as_needs() {
+        let needs = Needs { name: b"queue feeds", otherwise: b"", publish: b"publish" };
+        let packed = needs.pack(&[b"declare".to_vec(), b"bind".to_vec()]);
+        assert_eq!(Needs::unpack(&packed), Some((needs, vec![&b"declare"[..], b"bind"])));
+        for cut in 0..packed.len() {
+            if let Some((read, _)) = Needs::unpack(&packed[..cut]) {
+                assert_ne!(read.publish, needs.publish, "cut at {cut}");
+            }
+        }
+    }
 }

@@ -127,7 +127,7 @@ pub(super) struct Pool {
     /// Lanes that wait for a target.
     pub(super) target_waiters: FxHashSet<LaneId>,
     pub(super) idle_since_ms: u64,
-    pub(super) spool: super::hub::PoolSpool,
+    pub(super) backlog: Option<super::backlog::BacklogId>,
     /// Exchanges that have taken a publish: one to them will not close a channel.
     pub(super) known_exchanges: FxHashSet<Box<[u8]>>,
     /// Declarations that worked: the method's payload and its answer (SPEC D4).
@@ -157,7 +157,7 @@ impl Pool {
             targets: FxHashMap::default(),
             target_waiters: FxHashSet::default(),
             idle_since_ms: now_ms,
-            spool: super::hub::PoolSpool::default(),
+            backlog: None,
             known_exchanges: FxHashSet::default(),
             declared: FxHashMap::default(),
         }

@@ -234,26 +234,35 @@ impl Spool {
     pub fn flush(&mut self) {
         let ids: Vec<QueueId> =
             self.lines.iter().filter(|(_, line)| line.is_waiting()).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.hand_over(id);
+        // What is removed from one queue may have been appended to another first.
+        if ids.iter().all(|id| self.hand_over(*id)) {
+            for id in ids {
+                self.hand_over_the_rest(id);
+            }
         }
     }
 
-    /// In this order: a removal never overtakes the append it is for, nor a read the removals before it.
-    fn hand_over(&mut self, id: QueueId) {
-        let (Some(commands), Some(line)) = (&self.commands, self.lines.get_mut(&id)) else { return };
+    /// Whether nothing that was appended is left here.
+    fn hand_over(&mut self, id: QueueId) -> bool {
+        let (Some(commands), Some(line)) = (&self.commands, self.lines.get_mut(&id)) else { return true };
         if !line.run.is_empty() {
             if self.settling {
-                return;
+                return false;
             }
             let run = Run { queue: id, key: Arc::clone(&line.key), bytes: std::mem::take(&mut line.run) };
             if let Err(TrySendError::Full(Command::Append { run, .. })) =
                 commands.try_send(Command::Append { run, epoch: self.epoch })
             {
                 line.run = run.bytes;
-                return;
+                return false;
             }
         }
+        true
+    }
+
+    /// Behind the appends: a removal never overtakes the append it is for, nor a read the removals before it.
+    fn hand_over_the_rest(&mut self, id: QueueId) {
+        let (Some(commands), Some(line)) = (&self.commands, self.lines.get_mut(&id)) else { return };
         if !line.removals.is_empty() {
             let ranges = std::mem::take(&mut line.removals);
             if let Err(TrySendError::Full(Command::Remove { ranges, .. })) =

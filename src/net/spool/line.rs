@@ -5,16 +5,42 @@ use serde_json::{Map, Value as Json, json};
 use super::block::Record;
 use super::report::QueueReport;
 use crate::celery::{self, BodyLimits, Reading};
+use crate::session::spool::{DECLARES, HAS_NEEDS, Needs};
 use crate::wire::table::{Table, Value};
 use crate::wire::{ContentHeader, method};
 
 /// Tables deeper than this are not spelled out: they are in the exact bytes.
 const DEPTH_MAX: usize = 32;
 
+/// What a record asks of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks<'a> {
+    /// A declaration that goes before what follows: its payload.
+    Declares(&'a [u8]),
+    /// A publish: the method's payload.
+    Publishes(&'a [u8]),
+}
+
+/// Reads the bits and the method of a record as the Hub wrote them.
+#[must_use]
+pub fn asks(record: &Record) -> Asks<'_> {
+    if record.flags & DECLARES != 0 {
+        return Asks::Declares(record.method());
+    }
+    let needs = (record.flags & HAS_NEEDS != 0).then(|| Needs::unpack(record.method())).flatten();
+    Asks::Publishes(needs.map_or(record.method(), |(needs, _)| needs.publish))
+}
+
+fn publish_of(record: &Record) -> Option<method::Publish<'_>> {
+    match asks(record) {
+        Asks::Declares(_) => None,
+        Asks::Publishes(payload) => method::publish(method::split(payload).ok()?.1).ok(),
+    }
+}
+
 /// The task's name, of either protocol.
 pub(super) fn task_of(record: &Record) -> Option<String> {
-    let (_, reader) = method::split(record.method()).ok()?;
-    let publish = method::publish(reader).ok()?;
+    let publish = publish_of(record)?;
     let header = ContentHeader::parse(record.header()).ok()?;
     let body = [record.body()];
     let publish = celery::Publish {
@@ -31,7 +57,11 @@ pub(super) fn task_of(record: &Record) -> Option<String> {
 
 /// A record as JSON: where it goes and what it is as far as it can be read, and all of it in base64. `umbel explain --message` reads it.
 pub(super) fn line(queue: &QueueReport, record: &Record) -> Json {
-    let publish = method::split(record.method()).ok().and_then(|(_, reader)| method::publish(reader).ok());
+    let publish = publish_of(record);
+    let (declares, method_b64) = match asks(record) {
+        Asks::Declares(payload) => (method::split(payload).ok().map(|(id, _)| id.name()), base64(payload)),
+        Asks::Publishes(payload) => (None, base64(payload)),
+    };
     let header = ContentHeader::parse(record.header()).ok();
     let headers = header.as_ref().and_then(ContentHeader::headers).map(|table| object(&table, DEPTH_MAX));
     let id = headers.as_ref().and_then(|h| h.get("id")).filter(|id| id.is_string()).cloned();
@@ -50,7 +80,8 @@ pub(super) fn line(queue: &QueueReport, record: &Record) -> Json {
         "properties": header.as_ref().map(properties),
         "headers": headers,
         "body_b64": base64(record.body()),
-        "method_b64": base64(record.method()),
+        "declares": declares,
+        "method_b64": method_b64,
         "header_b64": base64(record.header()),
     })
 }

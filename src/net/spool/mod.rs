@@ -53,6 +53,7 @@ use std::time::Duration;
 
 pub use block::Record;
 pub use handle::Spool;
+pub use line::{Asks, asks};
 pub use offline::{Custody, Inspection};
 pub use queue::{QueueId, QueueKey};
 pub use report::{Completion, Gauges, QueueReport, Recovered, SpoolHealth};

@@ -92,7 +92,7 @@ impl Inspection {
     /// Queues that have records.
     #[must_use]
     pub fn queues(&self) -> Vec<QueueReport> {
-        self.index.queues.iter().filter(|(_, q)| q.records > 0).map(|(id, q)| q.report(*id)).collect()
+        in_order(self.index.queues.iter().filter(|(_, q)| q.records > 0).map(|(id, q)| q.report(*id)))
     }
 
     /// Each record of the selection, queue by queue, in order.
@@ -104,11 +104,11 @@ impl Inspection {
         selection: &Selection,
         mut each: impl FnMut(&QueueReport, &Record) -> io::Result<()>,
     ) -> io::Result<()> {
-        for (id, queue) in &self.index.queues {
-            let report = queue.report(*id);
-            if !selection.has_queue(&report) {
+        for report in in_order(self.index.queues.iter().map(|(id, q)| q.report(*id))) {
+            let id = &report.queue;
+            let Some(queue) = self.index.queues.get(id).filter(|_| selection.has_queue(&report)) else {
                 continue;
-            }
+            };
             for (first, group) in queue.groups.iter().filter(|(_, g)| g.left > 0) {
                 let value: Bytes = self.store.group((id.0, *first)).map_err(io_error)?.unwrap_or_default();
                 for step in Walk::new(&value, self.seed) {
@@ -164,7 +164,7 @@ impl Custody {
     /// Queues that have records.
     #[must_use]
     pub fn queues(&self) -> Vec<QueueReport> {
-        self.keeper.reports()
+        in_order(self.keeper.reports().into_iter())
     }
 
     /// Records of a queue in order, after a number, about so many octets; and whether these are the last.
@@ -230,6 +230,18 @@ impl Custody {
         }
         self.keeper.close()
     }
+}
+
+/// By owner; what goes ahead of another queue of the same login before it.
+fn in_order(queues: impl Iterator<Item = QueueReport>) -> Vec<QueueReport> {
+    let mut queues: Vec<QueueReport> = queues.collect();
+    queues.sort_by(|a, b| {
+        let owner = |q: &QueueReport| {
+            (q.key.upstream.clone(), q.key.vhost.clone(), q.key.user.clone(), q.key.identity)
+        };
+        owner(a).cmp(&owner(b)).then(b.key.ahead.cmp(&a.key.ahead)).then(a.queue.cmp(&b.queue))
+    });
+    queues
 }
 
 /// Octets of records that are looked at in one go.

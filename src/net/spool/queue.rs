@@ -24,6 +24,8 @@ pub struct QueueKey {
     pub user: String,
     /// The salted hash of the login: see [`super::Spool::salt`].
     pub identity: [u8; 32],
+    /// It goes before the other queue of the same login.
+    pub ahead: bool,
 }
 
 /// A queue in this spool. Never used again for another.
@@ -31,7 +33,7 @@ pub struct QueueKey {
 pub struct QueueId(pub u64);
 
 impl QueueKey {
-    /// Length-prefixed texts, then the hash.
+    /// Length-prefixed texts, then the hash, then an octet if it goes ahead.
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for text in [&self.upstream, &self.vhost, &self.user] {
@@ -39,6 +41,9 @@ impl QueueKey {
             out.extend_from_slice(text.as_bytes());
         }
         out.extend_from_slice(&self.identity);
+        if self.ahead {
+            out.push(1);
+        }
         out
     }
 
@@ -50,7 +55,13 @@ impl QueueKey {
             String::from_utf8(text.to_vec()).ok()
         };
         let (upstream, vhost, user) = (text()?, text()?, text()?);
-        Some(Self { upstream, vhost, user, identity: bytes.try_into().ok()? })
+        let (identity, rest) = bytes.split_first_chunk()?;
+        let ahead = match rest {
+            [] => false,
+            [1] => true,
+            _ => return None,
+        };
+        Some(Self { upstream, vhost, user, identity: *identity, ahead })
     }
 }
 
@@ -261,7 +272,13 @@ mod tests {
     use super::*;
 
     fn key() -> QueueKey {
-        QueueKey { upstream: "default".into(), vhost: "/".into(), user: "app".into(), identity: [3; 32] }
+        QueueKey {
+            upstream: "default".into(),
+            vhost: "/".into(),
+            user: "app".into(),
+            identity: [3; 32],
+            ahead: false,
+        }
     }
 
     fn group(count: u64) -> Group {
@@ -275,6 +292,8 @@ mod tests {
         let head = block::head(&block, Seed(1)).unwrap();
         let (id, back) = Queue::of_block(&head, block::payload(&block, &head, Seed(1)).unwrap()).unwrap();
         assert_eq!((id, back.key, back.next), (QueueId(5), key(), 17));
+        let ahead = QueueKey { ahead: true, ..key() };
+        assert_eq!(QueueKey::decode(&ahead.encode()), Some(ahead));
         for cut in 0..key().encode().len() {
             assert_eq!(QueueKey::decode(&key().encode()[..cut]), None);
         }

@@ -41,10 +41,12 @@ impl Hub {
     pub(super) fn forget_pool(&mut self, pool: PoolId) {
         if self.pools.contains(pool.0) {
             let p = self.pools.remove(pool.0);
+            // A pool that only carries another's backlog is not under its key.
             let key = (p.upstream, p.vhost, p.identity);
             if self.pool_of.get(&key) == Some(&pool) {
                 self.pool_of.remove(&key);
             }
+            self.detach_backlog(pool, p.backlog);
         }
     }
 
@@ -175,7 +177,7 @@ impl Hub {
         }
         let up = states().filter(|l| l.state == LinkState::Up && l.retire_at_ms > now.ms).count();
         let crowded = up > 0 && states().all(|l| l.leased >= LEASES_BEFORE_ANOTHER_LINK);
-        let wanted = !p.waiting.is_empty() || crowded || (p.spool.spilling && up == 0);
+        let wanted = !p.waiting.is_empty() || crowded || (self.carries(pool) && up == 0);
         if wanted && up < u.settings.links {
             let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
             let properties = Rc::clone(&self.our_properties);
@@ -234,6 +236,13 @@ impl Hub {
                 }
                 continue;
             }
+            if item.wait.as_ref().is_some_and(|w| w.behind) {
+                if self.spills(lane.pool) {
+                    return;
+                }
+                self.behind_no_more(lane_id, index);
+                continue;
+            }
             if item.wait.as_ref().is_some_and(|w| !w.met) && !self.target_met(now, lane_id, index) {
                 return;
             }
@@ -260,6 +269,17 @@ impl Hub {
             }
             lane.sent += 1;
             self.mark_link(lid);
+        }
+    }
+
+    /// An item has waited for its backlog, which is empty.
+    fn behind_no_more(&mut self, lane_id: LaneId, index: usize) {
+        let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) else { return };
+        if let Some(wait) = &mut item.wait {
+            wait.behind = false;
+            if wait.target.is_none() && wait.otherwise.is_none() {
+                item.wait = None;
+            }
         }
     }
 
@@ -324,6 +344,7 @@ impl Hub {
         for (_, lane_id) in lanes.unwrap_or_default() {
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
             lane.session = None;
+            let pool = lane.pool;
             let count = crate::wire::num::u64_of(lane.items.iter().filter(|i| !i.settled).count());
             if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
                 u.orphaned += count;
@@ -331,7 +352,9 @@ impl Hub {
             if let Some(s) = self.sessions.get_mut(sid.0) {
                 s.unsettled = s.unsettled.saturating_sub(count);
             }
-            if lane.items.iter().all(|i| i.settled) {
+            let ended = lane.items.iter().all(|i| i.settled);
+            self.forget_awaited(pool, sid, ch);
+            if ended {
                 self.end_lane(now, lane_id);
             }
         }
@@ -344,10 +367,10 @@ impl Hub {
             return;
         }
         let lane = self.lanes.remove(lane_id.0);
+        self.forget_replay_lane(lane.pool, lane_id);
         if let Some(p) = self.pools.get_mut(lane.pool.0) {
             p.lanes = p.lanes.saturating_sub(1);
             p.idle_since_ms = now.ms;
-            p.spool.forget_lane(lane_id);
             p.target_waiters.remove(&lane_id);
             if lane.queued {
                 p.waiting.retain(|&l| l != lane_id);

@@ -202,7 +202,7 @@ impl Hub {
 
     fn take_blame(&mut self, now: Now, lane_id: LaneId, culprit: Option<usize>, words: &Words) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        let (session, channel) = (lane.session, lane.channel);
+        let (session, channel, replays) = (lane.session, lane.channel, lane.replay);
         let Some(index) = culprit else {
             // Nobody named: those that are left are sent one by one until the one at fault is alone.
             lane.careful = true;
@@ -250,7 +250,8 @@ impl Hub {
                 .get(lane_id.0)
                 .and_then(|l| l.items.get(after))
                 .is_some_and(|i| matches!(i.kind, Kind::Publish(_)) && !(confirms && i.seq != 0));
-            if !goes {
+            // A lane of the spool is many clients': nobody's mistake is another's.
+            if !goes && !replays {
                 self.settle_unanswered(lane_id, after);
             }
         }

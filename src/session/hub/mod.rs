@@ -1,5 +1,6 @@
 //! The Hub: sessions, lanes, links and pools of one data thread, driven by bytes and time.
 
+mod adopt;
 mod audit;
 mod blocked;
 mod connection;
@@ -12,6 +13,7 @@ mod mechanism;
 mod methods;
 mod pin;
 mod publish;
+mod replay;
 mod retry;
 mod settle;
 mod spool;
@@ -39,7 +41,6 @@ use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use crate::wire::method::{self, MethodId};
 
 pub use audit::Sizes;
-pub(super) use spool::PoolSpool;
 
 pub use look::{ChannelLook, LinkLook, SessionLook, UpstreamLook};
 
@@ -146,8 +147,10 @@ pub struct Hub {
     pool_of: FxHashMap<(UpstreamId, Rc<[u8]>, IdentityHash), PoolId>,
     remembered: Remembered,
     spool: Option<Box<dyn crate::session::spool::Spool>>,
-    /// Queues of an earlier life whose owner has not come yet.
-    spool_strangers: Vec<crate::session::spool::SpoolFound>,
+    /// What each login has in the spool.
+    backlogs: Slab<crate::session::backlog::Backlog>,
+    /// Messages of the spool that go out again in a second.
+    replay_rate: Option<u64>,
     spool_dirty: bool,
     watch_deliveries: bool,
     judge_at_ms: u64,
@@ -211,7 +214,8 @@ impl Hub {
             pool_of: FxHashMap::default(),
             remembered: Remembered::new(seed),
             spool: None,
-            spool_strangers: Vec::new(),
+            backlogs: Slab::new(),
+            replay_rate: None,
             spool_dirty: false,
             watch_deliveries: false,
             judge_at_ms: 0,

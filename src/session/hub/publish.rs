@@ -398,6 +398,7 @@ impl Hub {
             Box::new(Wait {
                 target: edited.target.clone(),
                 met: edited.target.as_ref().is_none_or(ready),
+                behind: false,
                 otherwise: Some(original()),
             })
         });
@@ -450,8 +451,9 @@ impl Hub {
             let Some(lane) = self.lane_for(now, sid, ch, upstream) else { continue };
             let method = method::write_publish(&a.exchange, &a.routing_key, false);
             let flags = PublishFlags { authored: true, ..PublishFlags::default() };
-            let wait =
-                a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
+            let wait = a.target.map(|target| {
+                Box::new(Wait { target: Some(target), met: false, behind: false, otherwise: None })
+            });
             let its_seq = if i + 1 == count { seq } else { 0 };
             self.counters.authored += 1;
             let body: [&[u8]; 1] = [&a.body];
@@ -552,12 +554,15 @@ impl Hub {
         let (sid, ch, pool, upstream) = (lane.session, lane.channel, lane.pool, lane.upstream);
         let full = self.window_full(lid, u64_of(frames.len(0)));
         let spilling = self.spills(pool);
+        let mut wait = wait;
         if (full || spilling) && self.spool.is_some() {
-            if self.spill(now, lid, &frames, seq) {
+            // Once something of a lane waits behind the backlog, so does what follows.
+            let behind = spilling && self.waits_behind(lid);
+            if !behind && self.spill(now, lid, &frames, seq, wait.as_deref()) {
                 self.counters.accepted += 1;
                 return Ok(());
             }
-            if full || spilling {
+            if full {
                 return self.refuse_publish(
                     sid,
                     ch,
@@ -565,6 +570,8 @@ impl Hub {
                     "the upstream takes no more, and neither does the spool",
                 );
             }
+            let none = || Box::new(Wait { target: None, met: true, behind: false, otherwise: None });
+            wait.get_or_insert_with(none).behind = true;
         }
         if full {
             return self.refuse_publish(sid, ch, seq, "the upstream takes no more, and the window is full");
@@ -573,11 +580,23 @@ impl Hub {
         let mut flags = flags;
         flags.risky = self.is_risky(pool, &frames);
         let by_tier = self.upstreams.get(upstream.0).is_some_and(|u| u.settings.durable);
-        let durable = !flags.authored && flags.durable.unwrap_or(by_tier);
-        let record =
-            if durable && self.spool.is_some() { self.spool_append(now, lid, &frames, seq) } else { None };
+        let durable = !flags.authored && flags.durable.unwrap_or(by_tier) && !spilling;
+        let record = if durable && self.spool.is_some() {
+            self.keep_on_disk(now, lid, &frames, seq, wait.as_deref())
+        } else {
+            None
+        };
         self.put(now, lid, frames, Kind::Publish(flags), seq, wait, record);
         Ok(())
+    }
+
+    /// Whether the last publish of a lane waits behind its login's backlog.
+    fn waits_behind(&self, lane: LaneId) -> bool {
+        let last = self
+            .lanes
+            .get(lane.0)
+            .and_then(|l| l.items.iter().rev().find(|i| !i.settled && matches!(i.kind, Kind::Publish(_))));
+        last.is_some_and(|i| i.wait.as_ref().is_some_and(|w| w.behind))
     }
 
     /// Whether a publish goes to an exchange that nothing has been confirmed on yet, on this pool.
@@ -633,17 +652,19 @@ impl Hub {
         lane: LaneId,
         frames: Frames<'_>,
         kind: Kind,
+        wait: Option<Box<Wait>>,
         record: Option<u64>,
     ) {
-        self.put(now, lane, frames, kind, 0, None, record);
+        self.put(now, lane, frames, kind, 0, wait, record);
     }
 
-    /// Something of ours, on a lane that has no client.
-    pub(super) fn author_on(&mut self, now: Now, lane: LaneId, a: Authored) {
+    /// Something of ours, on a lane that has no client; with the record of what it goes instead of.
+    pub(super) fn author_on(&mut self, now: Now, lane: LaneId, a: Authored, record: Option<u64>) {
         let method = method::write_publish(&a.exchange, &a.routing_key, false);
         let flags = PublishFlags { authored: true, ..PublishFlags::default() };
-        let wait =
-            a.target.map(|target| Box::new(Wait { target: Some(target), met: false, otherwise: None }));
+        let wait = a.target.map(|target| {
+            Box::new(Wait { target: Some(target), met: false, behind: false, otherwise: None })
+        });
         self.counters.authored += 1;
         let body: [&[u8]; 1] = [&a.body];
         self.put(
@@ -653,7 +674,7 @@ impl Hub {
             Kind::Publish(flags),
             0,
             wait,
-            None,
+            record,
         );
     }
 
@@ -687,7 +708,9 @@ impl Hub {
                     self.note_reply(sid, ch, method_of(&reply), &reply);
                     self.client_push(sid, ch, &reply);
                 }
-                self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: false }, 0, None, None);
+                let keeps = self.spool.is_some() && super::spool::is_declaration(id);
+                let record = if keeps { self.keep_declaration(now, lane, &payload) } else { None };
+                self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: false }, 0, None, record);
                 return Ok(());
             }
             if let (false, Some(c)) = (nowait, self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch))) {
@@ -723,7 +746,7 @@ impl Hub {
     ) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         lane.busy_ms = now.ms;
-        let straight = !lane.waiting() && !lane.careful && wait.as_ref().is_none_or(|w| w.met);
+        let straight = !lane.waiting() && !lane.careful && wait.as_ref().is_none_or(|w| w.met && !w.behind);
         let link = lane
             .lease
             .filter(|_| straight)

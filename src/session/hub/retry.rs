@@ -10,7 +10,7 @@
 use std::rc::Rc;
 
 use super::Hub;
-use super::publish::Frames;
+use super::spool::Stays;
 use crate::session::lane::Kind;
 use crate::session::upstream::{LinkState, LinkUse, TargetState};
 use crate::session::{LaneId, LinkId, Now, PoolId, Refusal, SessionId};
@@ -120,13 +120,7 @@ impl Hub {
             .collect();
         let mut told: Vec<SessionId> = Vec::new();
         for lane_id in lanes {
-            let spooled = self.spool_lane(now, lane_id, true);
-            if spooled > 0 && self.lanes.get(lane_id.0).is_some() {
-                self.counters.spooled += spooled;
-                if let Some(p) = self.pools.get_mut(pool.0) {
-                    p.spool.spilling = true;
-                }
-            }
+            self.spool_lane(now, lane_id, Stays::OnDisk);
             if let Some(sid) = self.refuse_waiting(lane_id).filter(|sid| !told.contains(sid)) {
                 told.push(sid);
             }
@@ -163,51 +157,5 @@ impl Hub {
             self.settle_item(lane_id, index, false);
         }
         by_close.then_some(sid)
-    }
-
-    /// What is on a lane goes to its pool's queue on disk, in order; how many publishes did. Those that the disk does not take stay.
-    /// `leave`: they leave the lane, and come back when their records are read; else they stay on it as well.
-    pub(super) fn spool_lane(&mut self, now: Now, lane_id: LaneId, leave: bool) -> u64 {
-        if self.spool.is_none() {
-            return 0;
-        }
-        let Some(lane) = self.lanes.get(lane_id.0) else { return 0 };
-        let (pool, count) = (lane.pool, lane.items.len());
-        let (mut spooled, mut appended) = (0, false);
-        for index in 0..count {
-            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { break };
-            if item.settled || !matches!(item.kind, Kind::Publish(_)) {
-                continue;
-            }
-            let (old, seq) = (item.record, item.seq);
-            // What is on disk keeps its place there, unless something before it has only now been given one.
-            let number = if let (Some(number), false) = (old, appended) {
-                number
-            } else {
-                let Some(bytes) = self.item_bytes(lane_id, index) else { continue };
-                let awaited = if leave && old.is_none() { seq } else { 0 };
-                let Some(number) = self.spool_append(now, lane_id, &Frames::Raw(&bytes), awaited) else {
-                    break;
-                };
-                appended = true;
-                if let Some(old) = old {
-                    self.record_done(pool, old);
-                }
-                number
-            };
-            spooled += u64::from(leave || old.is_none());
-            if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
-                item.record = Some(number);
-                if leave {
-                    // Its record speaks for it from here on, and for its client's number.
-                    item.record = None;
-                    item.seq = 0;
-                }
-            }
-            if leave {
-                self.settle_item(lane_id, index, true);
-            }
-        }
-        spooled
     }
 }

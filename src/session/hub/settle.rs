@@ -114,7 +114,7 @@ impl Hub {
             return;
         }
         let Kind::Publish(flags) = item.kind else { return };
-        let (seq, at_ms, upstream) = (item.seq, item.at_ms, lane.upstream);
+        let (seq, at_ms, upstream, on_disk) = (item.seq, item.at_ms, lane.upstream, item.record.is_some());
         if ack {
             if let Some(u) = self.upstreams.get_mut(upstream.0) {
                 u.confirmed += 1;
@@ -128,8 +128,9 @@ impl Hub {
         } else {
             self.counters.nacked += 1;
             let told = self.lanes.get(lane_id.0).is_some_and(|l| l.session.is_some()) && seq != 0;
-            if !told && !flags.authored {
-                // Nobody would hear of it: it is tried again (SPEC D4: nothing accepted is dropped).
+            if (!told || on_disk) && !flags.authored {
+                // Nobody would hear of it, or its client has had its ack of the disk: it is tried again (SPEC D4: nothing accepted
+                // is dropped).
                 self.try_again(now, lane_id, index);
                 return;
             }
@@ -258,8 +259,10 @@ impl Hub {
         } else if lane.waiting() {
             self.seek(now, lane_id);
         }
-        if replay || self.spills(pool) {
-            self.replay(now, pool);
+        if let Some(b) =
+            self.pools.get(pool.0).and_then(|p| p.backlog).filter(|_| replay || self.spills(pool))
+        {
+            self.replay(now, b);
         }
     }
 
@@ -296,18 +299,10 @@ impl Hub {
         index: usize,
         reply: &[u8],
     ) {
-        let declares = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)).is_some_and(|i| {
-            matches!(
-                i.kind,
-                Kind::Method {
-                    id: MethodId::EXCHANGE_DECLARE
-                        | MethodId::QUEUE_DECLARE
-                        | MethodId::QUEUE_BIND
-                        | MethodId::EXCHANGE_BIND,
-                    ..
-                }
-            )
-        });
+        let declares =
+            self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)).is_some_and(
+                |i| matches!(i.kind, Kind::Method { id, .. } if super::spool::is_declaration(id)),
+            );
         if !declares {
             return;
         }

@@ -1,148 +1,40 @@
-//! When publishes go to the spool, and how they come back (SPEC D4, D8).
+//! When publishes go to the spool, and what the disk says of them (SPEC D4, D8).
 //!
 //! ```text
-//! Direct ──── the window is full ───▶ Spilling: every publish of the pool goes to the end of its queue on disk
+//! Direct ──── the window is full ───▶ Spilling: every publish of the login goes to the end of its backlog
 //!   ▲                                    │  what is in memory is settled, then records are read, oldest first,
-//!   └────── the queue is empty ──────────┘  sent on a lane of their own, and removed as they are confirmed
+//!   └────── the backlog is empty ────────┘  sent on a lane of their own, and removed as they are confirmed   (replay)
 //! ```
-//! Order is kept because nothing overtakes: while a pool spills, nothing goes past its queue. Tier `durable` appends in `Direct` too,
-//! and the record goes with the confirm.
-
-use std::collections::VecDeque;
-use std::rc::Rc;
+//! Order is kept because nothing overtakes: while a backlog spills, nothing goes past it. What the spool cannot take then waits on
+//! its lane behind all that it has, as far as the window goes. Tier `durable` appends in `Direct` too, and the record goes with the
+//! confirm.
 
 use super::Hub;
-use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
-use crate::session::lane::{Kind, Lane, PublishFlags};
-use crate::session::spool::{Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord};
-use crate::session::upstream::{LinkState, Pool};
-use crate::session::{Credentials, LaneId, Now, PoolId, SessionId, UpstreamId};
-use crate::wire::method;
+use super::publish::Frames;
+use crate::session::backlog::{Awaited, Backlog, BacklogId, Line, Which};
+use crate::session::lane::{Item, Kind, Wait};
+use crate::session::spool::{
+    DECLARES, HAS_NEEDS, Needs, ONLY_HERE, Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord,
+};
+use crate::session::{LaneId, Now, PoolId, SessionId};
+use crate::wire::frame::parse_frame;
+use crate::wire::method::MethodId;
 use crate::wire::num::u64_of;
-use crate::wire::props::ContentHeader;
-
-/// Octets of the spool read at a time, and on their way at a time: live traffic of other pools is not starved.
-const READ_BYTES: usize = 1 << 20;
-const REPLAY_WINDOW: usize = 4096;
-
-/// A client's number that waits for its record to be on disk.
-#[derive(Debug)]
-struct Awaited {
-    number: u64,
-    sid: SessionId,
-    serial: u64,
-    channel: u16,
-    seq: u64,
-}
-
-/// What a pool has in the spool.
-#[derive(Debug, Default)]
-pub(in crate::session) struct PoolSpool {
-    queue: Option<SpoolQueue>,
-    /// Records appended and not removed.
-    pub(in crate::session) waiting: u64,
-    pub(in crate::session) spilling: bool,
-    reading: bool,
-    /// The last record read.
-    read: Option<u64>,
-    /// Nothing is behind the last record read, as far as is known.
-    read_all: bool,
-    awaited: VecDeque<Awaited>,
-    replay: Option<LaneId>,
-    /// Given back by the spool: sent once everything on disk is.
-    held: VecDeque<SpoolRecord>,
-    /// A run of records that may be removed.
-    done: Option<(u64, u64)>,
-}
-
-impl PoolSpool {
-    /// The lane that carried records is gone; the next record gets another.
-    pub(super) fn forget_lane(&mut self, lane: LaneId) {
-        if self.replay == Some(lane) {
-            self.replay = None;
-        }
-    }
-}
 
 impl Hub {
-    /// A spool to use, with what was found in it. Before `start`.
-    pub fn set_spool(&mut self, now: Now, spool: Box<dyn Spool>, found: Vec<SpoolFound>) {
+    /// A spool to use, with what was found in it, and how many of its messages a second go out again. Before `start`.
+    pub fn set_spool(
+        &mut self,
+        now: Now,
+        spool: Box<dyn Spool>,
+        found: Vec<SpoolFound>,
+        replay_rate: Option<u64>,
+    ) {
         self.spool = Some(spool);
+        self.replay_rate = replay_rate;
         for queue in found {
             self.spool_found(now, queue);
         }
-    }
-
-    /// A queue of an earlier life: replayed with the configured login, or when somebody logs in as its owner did.
-    pub fn spool_found(&mut self, now: Now, found: SpoolFound) {
-        let Some(upstream) =
-            self.upstreams.iter().position(|u| u.settings.name == found.key.upstream).map(UpstreamId)
-        else {
-            self.spool_strangers.push(found);
-            return;
-        };
-        // A certificate of ours alone may be there for TLS's sake: whoever left the records comes again.
-        let login = self.upstreams.get(upstream.0).and_then(|u| {
-            let is_configured = u.settings.credentials.is_some();
-            u.settings.own.clone().filter(|own| is_configured || &*own.mechanism == b"PLAIN")
-        });
-        let Some(credentials) = login else {
-            self.spool_strangers.push(found);
-            return;
-        };
-        let pool = self.add_pool(now, upstream, &found.key.vhost, &credentials);
-        self.adopt(pool, &found);
-    }
-
-    fn adopt(&mut self, pool: PoolId, found: &SpoolFound) {
-        if let Some(p) = self.pools.get_mut(pool.0) {
-            p.spool.queue = Some(found.queue);
-            p.spool.waiting = found.records;
-            p.spool.spilling = found.records > 0;
-        }
-    }
-
-    /// A pool has come to be: whether an earlier life left something for it. What it left for the same user under another password
-    /// gets a pool beside it: the broker has accepted this one.
-    pub(super) fn claim(&mut self, now: Now, pool: PoolId) {
-        let Some(p) = self.pools.get(pool.0) else { return };
-        let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
-        let identity = p.identity.bytes();
-        let Some(name) = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings.name)) else { return };
-        let (mine, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.spool_strangers).into_iter().partition(|f| {
-                f.key.upstream == name
-                    && f.key.vhost == vhost
-                    && (f.key.identity == identity
-                        || (!credentials.user.is_empty() && f.key.user == credentials.user))
-            });
-        self.spool_strangers = others;
-        for found in mine {
-            let own = found.key.identity == identity;
-            let pool = if own { pool } else { self.add_pool(now, upstream, &vhost, &credentials) };
-            self.adopt(pool, &found);
-        }
-    }
-
-    fn spool_queue(&mut self, pool: PoolId) -> Option<SpoolQueue> {
-        let p = self.pools.get(pool.0)?;
-        if let Some(queue) = p.spool.queue {
-            return Some(queue);
-        }
-        let key = SpoolKey {
-            upstream: Rc::clone(&self.upstreams.get(p.upstream.0)?.settings.name),
-            vhost: Rc::clone(&p.vhost),
-            user: Rc::clone(&p.credentials.user),
-            identity: p.identity.bytes(),
-        };
-        let queue = self.spool.as_mut()?.queue(&key);
-        self.pools.get_mut(pool.0)?.spool.queue = Some(queue);
-        Some(queue)
-    }
-
-    /// Whether this pool's publishes go to disk only.
-    pub(super) fn spills(&self, pool: PoolId) -> bool {
-        self.pools.get(pool.0).is_some_and(|p| p.spool.spilling)
     }
 
     /// Whether there is a spool that would take a publish.
@@ -151,61 +43,162 @@ impl Hub {
         self.spool.as_ref().is_some_and(|s| s.takes())
     }
 
-    /// The drain's time is up: what is in memory and not confirmed goes to disk, in order (SPEC D7). How many could not.
-    pub fn spool_the_rest(&mut self, now: Now) -> u64 {
-        let lanes: Vec<usize> = self.lanes.iter().map(|(i, _)| i).collect();
-        for id in &lanes {
-            self.spool_lane(now, LaneId(*id), false);
-        }
-        self.flush_spool();
-        let in_memory_only = |i: &&crate::session::lane::Item| {
-            !i.settled && i.record.is_none() && matches!(i.kind, Kind::Publish(_))
-        };
-        u64_of(self.lanes.iter().map(|(_, l)| l.items.iter().filter(in_memory_only).count()).sum())
+    /// Records that wait, and clients' numbers that wait for the disk.
+    #[must_use]
+    pub fn spool_waiting(&self) -> (u64, usize) {
+        self.backlogs.iter().fold((0, 0), |(records, awaited), (_, b)| {
+            (records + b.records(), awaited + b.ahead.awaited.len() + b.main.awaited.len())
+        })
     }
 
-    /// Appends a publish to its pool's queue; its number. The client's own number is settled when the disk has it.
-    pub(super) fn spool_append(
+    /// The backlog of a pool's login; made where there is none.
+    fn backlog_of(&mut self, pool: PoolId) -> Option<BacklogId> {
+        let p = self.pools.get(pool.0)?;
+        if let Some(b) = p.backlog {
+            return Some(b);
+        }
+        let key = SpoolKey {
+            upstream: std::rc::Rc::clone(&self.upstreams.get(p.upstream.0)?.settings.name),
+            vhost: std::rc::Rc::clone(&p.vhost),
+            user: std::rc::Rc::clone(&p.credentials.user),
+            identity: p.identity.bytes(),
+            ahead: false,
+        };
+        let mut backlog = Backlog::new(key);
+        backlog.via = Some(pool);
+        let b = BacklogId(self.backlogs.insert(backlog));
+        self.pools.get_mut(pool.0)?.backlog = Some(b);
+        Some(b)
+    }
+
+    pub(super) fn line_queue(&mut self, b: BacklogId, which: Which) -> Option<SpoolQueue> {
+        let backlog = self.backlogs.get_mut(b.0)?;
+        if let Some(queue) = backlog.line(which).queue {
+            return Some(queue);
+        }
+        let key = SpoolKey { ahead: which == Which::Ahead, ..backlog.key.clone() };
+        let queue = self.spool.as_mut()?.queue(&key);
+        backlog.line(which).queue = Some(queue);
+        Some(queue)
+    }
+
+    /// Whether this pool's publishes go behind its backlog.
+    pub(super) fn spills(&self, pool: PoolId) -> bool {
+        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
+        b.and_then(|b| self.backlogs.get(b.0)).is_some_and(|b| b.spilling)
+    }
+
+    /// Whether a spilling backlog needs this pool's links.
+    pub(super) fn carries(&self, pool: PoolId) -> bool {
+        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
+        b.and_then(|b| self.backlogs.get(b.0)).is_some_and(|b| b.spilling && b.via == Some(pool))
+    }
+
+    fn append(
         &mut self,
         now: Now,
-        lane_id: LaneId,
-        frames: &super::publish::Frames<'_>,
-        seq: u64,
+        b: BacklogId,
+        which: Which,
+        lane: LaneId,
+        flags: u32,
+        parts: (&[u8], &[u8], &[&[u8]]),
     ) -> Option<u64> {
-        let lane = self.lanes.get(lane_id.0)?;
-        let (pool, session, channel) = (lane.pool, lane.session, lane.channel);
-        let queue = self.spool_queue(pool)?;
-        let (method, header, body) = frames.parts()?;
-        let append = SpoolAppend { lane: u64_of(lane_id.0), at_us: now.wall_us, method, header, body: &body };
+        let queue = self.line_queue(b, which)?;
+        let (method, header, body) = parts;
+        let append = SpoolAppend { lane: u64_of(lane.0), at_us: now.wall_us, flags, method, header, body };
         let number = self.spool.as_mut()?.append(queue, &append)?;
-        let serial = session.and_then(|s| self.sessions.get(s.0)).map_or(0, |s| s.serial);
-        let p = self.pools.get_mut(pool.0)?;
-        p.spool.waiting += 1;
-        p.spool.read_all = false;
-        if let (Some(sid), true) = (session, seq != 0) {
-            p.spool.awaited.push_back(Awaited { number, sid, serial, channel, seq });
-        }
+        let line = self.backlogs.get_mut(b.0)?.line(which);
+        line.waiting += 1;
+        line.last = number;
         self.spool_dirty = true;
         Some(number)
     }
 
-    /// A publish that goes to disk only, from now on with all of its pool's.
+    /// Appends a publish with whatever must be there before it goes out.
+    fn append_publish(
+        &mut self,
+        now: Now,
+        which: Which,
+        lane_id: LaneId,
+        flags: u32,
+        frames: &Frames<'_>,
+        wait: Option<&Wait>,
+    ) -> Option<u64> {
+        let b = self.backlog_of(self.lanes.get(lane_id.0)?.pool)?;
+        let (method, header, body) = frames.parts()?;
+        let packed;
+        let (method, flags) = match wait.filter(|w| !w.met).and_then(|w| w.target.as_ref().map(|t| (w, t))) {
+            Some((wait, target)) => {
+                let otherwise = wait.otherwise.as_deref().unwrap_or_default();
+                let needs = Needs { name: target.name.as_bytes(), otherwise, publish: method };
+                packed = needs.pack(&target.methods);
+                (packed.as_slice(), flags | HAS_NEEDS)
+            }
+            None => (method, flags),
+        };
+        self.append(now, b, which, lane_id, flags, (method, header, &body))
+    }
+
+    /// Appends a publish that memory has too; its mark. The client's own number is settled when the disk has it.
+    pub(super) fn keep_on_disk(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        frames: &Frames<'_>,
+        seq: u64,
+        wait: Option<&Wait>,
+    ) -> Option<u64> {
+        let number = self.append_publish(now, Which::Main, lane_id, 0, frames, wait)?;
+        self.await_disk(Which::Main, lane_id, number, seq);
+        Some(Which::Main.mark(number))
+    }
+
+    /// A publish goes to disk only, and from now on all of its login's.
     pub(super) fn spill(
         &mut self,
         now: Now,
         lane_id: LaneId,
-        frames: &super::publish::Frames<'_>,
+        frames: &Frames<'_>,
         seq: u64,
+        wait: Option<&Wait>,
     ) -> bool {
-        if self.spool_append(now, lane_id, frames, seq).is_none() {
+        let Some(number) = self.append_publish(now, Which::Main, lane_id, ONLY_HERE, frames, wait) else {
             return false;
-        }
+        };
+        self.await_disk(Which::Main, lane_id, number, seq);
         self.counters.spooled += 1;
-        let pool = self.lanes.get(lane_id.0).map(|l| l.pool);
-        if let Some(p) = pool.and_then(|p| self.pools.get_mut(p.0)) {
-            p.spool.spilling = true;
+        let b = self.lanes.get(lane_id.0).and_then(|l| self.pools.get(l.pool.0)).and_then(|p| p.backlog);
+        if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
+            b.spilling = true;
         }
         true
+    }
+
+    /// A declaration that was answered from memory while its upstream cannot be asked: it goes before what follows, in our next life too.
+    pub(super) fn keep_declaration(&mut self, now: Now, lane_id: LaneId, payload: &[u8]) -> Option<u64> {
+        let b = self.backlog_of(self.lanes.get(lane_id.0)?.pool)?;
+        let number = self.append(now, b, Which::Main, lane_id, DECLARES, (payload, &[], &[]))?;
+        Some(Which::Main.mark(number))
+    }
+
+    fn await_disk(&mut self, which: Which, lane_id: LaneId, number: u64, seq: u64) {
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        let (Some(sid), channel, pool) = (lane.session, lane.channel, lane.pool) else { return };
+        let serial = self.sessions.get(sid.0).map_or(0, |s| s.serial);
+        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
+        if let (Some(b), true) = (b.and_then(|b| self.backlogs.get_mut(b.0)), seq != 0) {
+            b.line(which).awaited.push_back(Awaited { number, sid, serial, channel, seq });
+        }
+    }
+
+    /// A client's channel is closed: its number may be another channel's from now on.
+    pub(super) fn forget_awaited(&mut self, pool: PoolId, sid: SessionId, channel: u16) {
+        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
+        if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
+            for which in [Which::Ahead, Which::Main] {
+                b.line(which).awaited.retain(|a| (a.sid, a.channel) != (sid, channel));
+            }
+        }
     }
 
     /// What has been appended or removed since the last call goes to the writer.
@@ -213,287 +206,229 @@ impl Hub {
         if !std::mem::take(&mut self.spool_dirty) {
             return;
         }
-        let ids: Vec<usize> =
-            self.pools.iter().filter(|(_, p)| p.spool.done.is_some()).map(|(i, _)| i).collect();
-        for id in ids {
-            self.remove_run(PoolId(id));
+        let Some(spool) = &mut self.spool else { return };
+        for (_, backlog) in &mut self.backlogs {
+            for which in [Which::Ahead, Which::Main] {
+                let line: &mut Line = backlog.line(which);
+                if let (Some(queue), Some((from, to))) = (line.queue, line.done.take()) {
+                    spool.remove(queue, from, to);
+                }
+            }
         }
-        if let Some(spool) = &mut self.spool {
-            spool.flush();
-        }
+        spool.flush();
     }
 
-    fn pool_of_queue(&self, queue: SpoolQueue) -> Option<PoolId> {
-        self.pools.iter().find(|(_, p)| p.spool.queue == Some(queue)).map(|(i, _)| PoolId(i))
+    pub(super) fn line_of(&self, queue: SpoolQueue) -> Option<(BacklogId, Which)> {
+        self.backlogs.iter().find_map(|(i, b)| b.which(queue).map(|which| (BacklogId(i), which)))
     }
 
     /// Records up to this one are on disk.
     pub fn spool_synced(&mut self, now: Now, queue: SpoolQueue, upto: u64) {
-        let Some(pool) = self.pool_of_queue(queue) else { return };
-        while let Some(p) = self.pools.get_mut(pool.0) {
-            if p.spool.awaited.front().is_none_or(|a| a.number > upto) {
+        let Some((b, which)) = self.line_of(queue) else { return };
+        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+            let line = backlog.line(which);
+            line.synced = line.synced.max(upto);
+        }
+        while let Some(backlog) = self.backlogs.get_mut(b.0) {
+            let awaited = &mut backlog.line(which).awaited;
+            if awaited.front().is_none_or(|a| a.number > upto) {
                 break;
             }
-            let Some(a) = p.spool.awaited.pop_front() else { break };
+            let Some(a) = awaited.pop_front() else { break };
             // The number may be another client's by now.
             if self.sessions.get(a.sid.0).is_some_and(|s| s.serial == a.serial) {
                 self.settle_seq(a.sid, a.channel, a.seq, true);
             }
         }
         self.send_answers(now);
-        self.replay(now, pool);
+        self.replay(now, b);
     }
 
-    /// These could not be written: they stay in memory, and go when everything on disk has gone.
+    /// These could not be written. What memory has too goes on from there. Of the others, a client that uses confirms is told; the rest
+    /// stays in memory, and goes when everything on disk has gone.
     pub fn spool_given_back(&mut self, now: Now, queue: SpoolQueue, records: Vec<SpoolRecord>) {
-        let Some(pool) = self.pool_of_queue(queue) else { return };
+        let Some((b, which)) = self.line_of(queue) else { return };
         self.counters.spool_given_back += u64_of(records.len());
-        let numbers: Vec<u64> = records.iter().map(|r| r.number).collect();
-        if let Some(p) = self.pools.get_mut(pool.0) {
-            p.spool.awaited.retain(|a| !numbers.contains(&a.number));
-            p.spool.waiting = p.spool.waiting.saturating_sub(u64_of(numbers.len()));
-        }
-        // Those of the durable tier are on their lanes already.
-        let mut on_lanes = Vec::new();
-        for (_, lane) in &mut self.lanes {
-            if lane.pool == pool {
-                for item in &mut lane.items {
-                    if item.record.is_some_and(|n| numbers.contains(&n)) {
-                        on_lanes.extend(item.record.take());
+        for record in records {
+            let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+            let awaited = &mut backlog.line(which).awaited;
+            let index = awaited.iter().position(|a| a.number == record.number);
+            let awaited = index.and_then(|index| awaited.remove(index));
+            let only_here = record.flags & ONLY_HERE != 0;
+            if only_here || self.forget_record(b, which.mark(record.number)) {
+                if let Some(backlog) = self.backlogs.get_mut(b.0) {
+                    let line = backlog.line(which);
+                    line.waiting = line.waiting.saturating_sub(1);
+                }
+            }
+            if !only_here {
+                continue;
+            }
+            match awaited {
+                Some(a) => {
+                    self.counters.refused += 1;
+                    if self.sessions.get(a.sid.0).is_some_and(|s| s.serial == a.serial) {
+                        self.settle_seq(a.sid, a.channel, a.seq, false);
+                    }
+                }
+                None => {
+                    if let Some(backlog) = self.backlogs.get_mut(b.0) {
+                        backlog.held.push_back(record);
                     }
                 }
             }
         }
-        if let Some(p) = self.pools.get_mut(pool.0) {
-            p.spool.held.extend(records.into_iter().filter(|r| !on_lanes.contains(&r.number)));
-        }
-        self.replay(now, pool);
+        self.send_answers(now);
+        self.replay(now, b);
     }
 
-    /// Records that were asked for. `end`: nothing was behind them.
-    pub fn spool_records(
-        &mut self,
-        now: Now,
-        queue: SpoolQueue,
-        records: Vec<SpoolRecord>,
-        end: bool,
-        judge: &mut dyn Judge,
-    ) {
-        let Some(pool) = self.pool_of_queue(queue) else { return };
-        if let Some(p) = self.pools.get_mut(pool.0) {
-            p.spool.reading = false;
-            p.spool.read_all = end;
-            p.spool.read = records.last().map(|r| r.number).or(p.spool.read);
-            if end
-                && records.is_empty()
-                && p.spool.replay.is_none_or(|l| self.lanes.get(l.0).is_none_or(|l| l.items.is_empty()))
-            {
-                // What the count says is there is not: set aside by the store, which has said so.
-                p.spool.waiting = 0;
+    /// An item is not on disk after all. Whether it is still on its lane.
+    fn forget_record(&mut self, b: BacklogId, mark: u64) -> bool {
+        for (_, lane) in &mut self.lanes {
+            if self.pools.get(lane.pool.0).is_none_or(|p| p.backlog != Some(b)) {
+                continue;
+            }
+            if let Some(item) = lane.items.iter_mut().find(|i| i.record == Some(mark)) {
+                item.record = None;
+                return true;
             }
         }
-        for record in records {
-            self.replay_record(now, pool, &record, true, judge);
-        }
-        self.replay(now, pool);
-    }
-
-    /// A read was not possible; it is asked for again by the clock.
-    pub fn spool_read_failed(&mut self, queue: SpoolQueue) {
-        if let Some(p) = self.pool_of_queue(queue).and_then(|p| self.pools.get_mut(p.0)) {
-            p.spool.reading = false;
-        }
-    }
-
-    /// One record goes on its way, unless time has run out for it (P4).
-    fn replay_record(
-        &mut self,
-        now: Now,
-        pool: PoolId,
-        record: &SpoolRecord,
-        on_disk: bool,
-        judge: &mut dyn Judge,
-    ) {
-        let number = on_disk.then_some(record.number);
-        let done = |hub: &mut Self| {
-            if let Some(n) = number {
-                hub.record_done(pool, n);
-            }
-        };
-        if record.aged {
-            self.counters.spool_aged += 1;
-            done(self);
-            return;
-        }
-        let Some(lane_id) = self.replay_lane(now, pool) else { return };
-        let body: [&[u8]; 1] = [&record.body];
-        let (Ok((_, args)), Ok(header)) =
-            (method::split(&record.method), ContentHeader::parse(&record.header))
-        else {
-            self.counters.refused += 1;
-            done(self);
-            return;
-        };
-        let Ok(publish) = method::publish(args) else {
-            self.counters.refused += 1;
-            done(self);
-            return;
-        };
-        let decision = {
-            let Some(p) = self.pools.get(pool.0) else { return };
-            let view = PublishView {
-                session: SessionFacts {
-                    vhost: &p.vhost,
-                    user: &p.credentials.user,
-                    peer: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-                    confirms: false,
-                    frame_max: 0,
-                },
-                exchange: publish.exchange,
-                routing_key: publish.routing_key,
-                mandatory: false,
-                header: &header,
-                header_payload: &record.header,
-                body: &body,
-            };
-            judge.again(now, &view)
-        };
-        if let Decision::Settle(settled) = decision {
-            self.counters.settled_here += 1;
-            for a in settled.instead {
-                self.author_on(now, lane_id, a);
-            }
-            done(self);
-            return;
-        }
-        let frames =
-            super::publish::Frames::Parts { method: &record.method, header: &record.header, body: &body };
-        self.counters.replayed += 1;
-        self.put_record(now, lane_id, frames, Kind::Publish(PublishFlags::default()), number);
-    }
-
-    /// The lane that a pool's records travel on.
-    fn replay_lane(&mut self, now: Now, pool: PoolId) -> Option<LaneId> {
-        let p = self.pools.get(pool.0)?;
-        if let Some(lane) = p.spool.replay {
-            return Some(lane);
-        }
-        let upstream = p.upstream;
-        let mut lane = Lane::new(SessionId(0), 0, upstream, pool, now.ms);
-        lane.session = None;
-        lane.replay = true;
-        let lane = LaneId(self.lanes.insert(lane));
-        let p = self.pools.get_mut(pool.0)?;
-        p.spool.replay = Some(lane);
-        p.lanes += 1;
-        Some(lane)
+        false
     }
 
     /// A record's publish is settled: it leaves the disk.
-    pub(super) fn record_done(&mut self, pool: PoolId, number: u64) {
-        let Some(p) = self.pools.get_mut(pool.0) else { return };
-        p.spool.waiting = p.spool.waiting.saturating_sub(1);
-        p.spool.done = match p.spool.done {
-            Some((from, to)) if to + 1 == number => Some((from, number)),
-            None => Some((number, number)),
-            Some(_) => {
-                self.remove_run(pool);
-                if let Some(p) = self.pools.get_mut(pool.0) {
-                    p.spool.done = Some((number, number));
-                }
-                self.spool_dirty = true;
-                return;
-            }
-        };
-        self.spool_dirty = true;
-    }
-
-    fn remove_run(&mut self, pool: PoolId) {
-        let Some(p) = self.pools.get_mut(pool.0) else { return };
+    pub(super) fn record_done(&mut self, pool: PoolId, mark: u64) {
+        let (which, number) = Which::of(mark);
+        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
+        let Some(backlog) = b.and_then(|b| self.backlogs.get_mut(b.0)) else { return };
         if let (Some((from, to)), Some(queue), Some(spool)) =
-            (p.spool.done.take(), p.spool.queue, &mut self.spool)
+            (backlog.done(which, number), backlog.line(which).queue, &mut self.spool)
         {
             spool.remove(queue, from, to);
         }
+        self.spool_dirty = true;
     }
 
-    /// Reads on where it can: a link is up, what was in memory before the spilling began is settled, and there is room.
-    pub(super) fn replay(&mut self, now: Now, pool: PoolId) {
-        let Some(p) = self.pools.get(pool.0) else { return };
-        if !p.spool.spilling || p.spool.reading {
-            return;
-        }
-        let replaying = p.spool.replay.and_then(|l| self.lanes.get(l.0)).map_or(0, |l| l.items.len());
-        if p.spool.waiting == 0 && p.spool.held.is_empty() && replaying == 0 {
-            if let Some(p) = self.pools.get_mut(pool.0) {
-                p.spool.spilling = false;
-            }
-            return;
-        }
-        if replaying >= REPLAY_WINDOW {
-            return;
-        }
-        let up = p
-            .links
-            .iter()
-            .any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked));
-        if !up {
-            self.serve(now, pool);
-            return;
-        }
-        let in_memory =
-            self.lanes.iter().any(|(_, l)| l.pool == pool && !l.replay && l.items.iter().any(|i| !i.settled));
-        if in_memory {
-            return;
-        }
-        let Some(p) = self.pools.get_mut(pool.0) else { return };
-        let (queue, read, on_disk) = (p.spool.queue, p.spool.read, p.spool.waiting > u64_of(replaying));
-        if on_disk {
-            p.spool.reading = true;
-            self.remove_run(pool);
-            if let (Some(queue), Some(spool)) = (queue, &mut self.spool) {
-                spool.flush();
-                spool.read(queue, read, READ_BYTES);
-                spool.flush();
-            }
-        } else if replaying == 0 {
-            let held =
-                self.pools.get_mut(pool.0).map(|p| std::mem::take(&mut p.spool.held)).unwrap_or_default();
-            for record in held {
-                self.replay_record(now, pool, &record, false, &mut crate::session::PassAll);
-            }
-        }
-    }
-
-    /// Pools with something on disk: from `tick`.
-    pub(super) fn tick_spool(&mut self, now: Now) {
-        if self.spool.is_none() {
-            return;
-        }
-        let ids: Vec<usize> = self.pools.iter().filter(|(_, p)| p.spool.spilling).map(|(i, _)| i).collect();
-        for id in ids {
-            self.replay(now, PoolId(id));
-        }
+    /// The drain's time is up: what is in memory and not confirmed goes to disk, in order (SPEC D7), as far as the spool takes it at once;
+    /// asked again when it has written. How many are in memory only.
+    pub fn spool_the_rest(&mut self, now: Now) -> u64 {
+        let lanes: Vec<usize> = self.lanes.iter().map(|(i, _)| i).collect();
+        let left =
+            lanes.into_iter().map(|id| self.spool_lane(now, LaneId(id), Stays::InMemoryToo)).sum::<u64>()
+                + self.spool_held(now);
+        self.spool_dirty = true;
         self.flush_spool();
+        left
     }
 
-    /// A pool made for records of an earlier life, beside those that clients log in to.
-    fn add_pool(
-        &mut self,
-        now: Now,
-        upstream: UpstreamId,
-        vhost: &Rc<[u8]>,
-        credentials: &Credentials,
-    ) -> PoolId {
-        let hash = self.remembered.hash(credentials, Some(vhost));
-        PoolId(self.pools.insert(Pool::new(upstream, Rc::clone(vhost), credentials.clone(), hash, now.ms)))
+    /// All of a lane goes ahead of what is on disk, for it came before it; only what waits behind the backlog goes to its end. How many
+    /// are in memory only.
+    pub(super) fn spool_lane(&mut self, now: Now, lane_id: LaneId, stays: Stays) -> u64 {
+        if self.spool.is_none() {
+            return 0;
+        }
+        let Some(lane) = self.lanes.get(lane_id.0) else { return 0 };
+        let bare = |i: &Item| !i.settled && i.record.is_none() && matches!(i.kind, Kind::Publish(_));
+        let (mut left, replays, count) =
+            (u64_of(lane.items.iter().filter(|i| bare(i)).count()), lane.replay, lane.items.len());
+        if left == 0 {
+            return 0;
+        }
+        for index in 0..count {
+            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { continue };
+            let behind = replays || item.wait.as_ref().is_some_and(|w| w.behind);
+            let which = if behind { Which::Main } else { Which::Ahead };
+            let before = item.record;
+            let is_there = before.is_some_and(|mark| behind || Which::of(mark).0 == Which::Ahead);
+            let bare = bare(item);
+            let declares = matches!(item.kind, Kind::Method { id, .. } if is_declaration(id));
+            if item.settled || is_there || !(declares || matches!(item.kind, Kind::Publish(_))) {
+                continue;
+            }
+            let Some(bytes) = self.item_bytes(lane_id, index) else { continue };
+            let number = if declares {
+                let payload = parse_frame(&bytes, 0).ok().flatten().map(|f| f.payload.to_vec());
+                let b = self.lanes.get(lane_id.0).map(|l| l.pool).and_then(|pool| self.backlog_of(pool));
+                b.zip(payload).and_then(|(b, payload)| {
+                    self.append(now, b, which, lane_id, DECLARES, (&payload, &[], &[]))
+                })
+            } else {
+                let wait = self
+                    .lanes
+                    .get_mut(lane_id.0)
+                    .and_then(|l| l.items.get_mut(index))
+                    .and_then(|i| i.wait.take());
+                let frames = Frames::Raw(&bytes);
+                let number = self.append_publish(now, which, lane_id, ONLY_HERE, &frames, wait.as_deref());
+                if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
+                    item.wait = wait;
+                }
+                number
+            };
+            // What follows must not get there first.
+            let Some(number) = number else { break };
+            left -= u64::from(bare);
+            let Some(lane) = self.lanes.get_mut(lane_id.0) else { break };
+            let (pool, mut seq) = (lane.pool, 0);
+            if let Some(item) = lane.items.get_mut(index) {
+                item.record = (stays == Stays::InMemoryToo).then_some(which.mark(number));
+                if stays == Stays::OnDisk {
+                    // Its record speaks for its client's number, too.
+                    seq = std::mem::take(&mut item.seq);
+                }
+            }
+            if let Some(mark) = before {
+                self.record_done(pool, mark);
+            }
+            if stays == Stays::OnDisk {
+                self.await_disk(which, lane_id, number, seq);
+                self.settle_item(lane_id, index, true);
+                self.counters.spooled += u64::from(!declares);
+                let b = self.pools.get(pool.0).and_then(|p| p.backlog);
+                if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
+                    b.spilling = true;
+                }
+            }
+        }
+        left
     }
 
-    /// Records on disk, and clients' numbers that wait for it, over all pools.
-    #[must_use]
-    pub fn spool_waiting(&self) -> (u64, usize) {
-        self.pools.iter().fold((0, 0), |(records, awaited), (_, p)| {
-            (records + p.spool.waiting + u64_of(p.spool.held.len()), awaited + p.spool.awaited.len())
-        })
+    /// What the disk gave back is tried once more.
+    fn spool_held(&mut self, now: Now) -> u64 {
+        let mut left = 0;
+        let ids: Vec<usize> =
+            self.backlogs.iter().filter(|(_, b)| !b.held.is_empty()).map(|(i, _)| i).collect();
+        for id in ids {
+            let b = BacklogId(id);
+            while let Some(record) = self.backlogs.get_mut(id).and_then(|b| b.held.pop_front()) {
+                let body: [&[u8]; 1] = [&record.body];
+                let parts = (record.method.as_slice(), record.header.as_slice(), &body[..]);
+                if self.append(now, b, Which::Main, LaneId(0), record.flags, parts).is_none() {
+                    if let Some(backlog) = self.backlogs.get_mut(id) {
+                        backlog.held.push_front(record);
+                        left += u64_of(backlog.held.len());
+                    }
+                    break;
+                }
+            }
+        }
+        left
     }
+}
+
+/// Where an item is once the disk has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stays {
+    /// On its lane as well.
+    InMemoryToo,
+    /// Off its lane: it comes back when its record is read.
+    OnDisk,
+}
+
+/// What can be said twice, and must be said before publishes that follow it.
+pub(super) const fn is_declaration(id: MethodId) -> bool {
+    matches!(
+        id,
+        MethodId::EXCHANGE_DECLARE | MethodId::QUEUE_DECLARE | MethodId::QUEUE_BIND | MethodId::EXCHANGE_BIND
+    )
 }

@@ -23,7 +23,7 @@ impl Hub {
         self.tick_lanes(now);
         self.tick_pools(now);
         self.probe_again(now);
-        self.tick_spool(now);
+        self.tick_spool(now, judge);
         self.open_barriers(now);
         self.unpause(now);
         self.send_answers(now);
@@ -257,7 +257,7 @@ impl Hub {
                     self.counters.settled_here += 1;
                     self.settle_item(lane_id, index, true);
                     for a in settled.instead {
-                        self.author_on(now, lane_id, a);
+                        self.author_on(now, lane_id, a, None);
                     }
                 }
             }

@@ -13,7 +13,13 @@ use super::testing::Dir;
 use super::*;
 
 fn key(user: &str) -> QueueKey {
-    QueueKey { upstream: "default".into(), vhost: "/".into(), user: user.into(), identity: [1; 32] }
+    QueueKey {
+        upstream: "default".into(),
+        vhost: "/".into(),
+        user: user.into(),
+        identity: [1; 32],
+        ahead: false,
+    }
 }
 
 fn open(dir: &Dir, settings: SpoolSettings) -> (Spool, Recovered) {

@@ -1,0 +1,215 @@
+//! A backlog: what one login on one vhost of an upstream has in the spool, and how far it has come back.
+//!
+//! ```text
+//! on disk:  ahead │ ▮▮▮ │  then  main │ ▮▮▮▮▮▮▮▮ … ◀── new ones, while it spills
+//! in hand:  ready ◀── read, a piece at a time      then  held (given back by the disk)   then  what waits behind on its lanes
+//! ```
+//! Nothing overtakes: a lane's publish goes behind all that the backlog has, until there is nothing.
+
+use std::collections::VecDeque;
+
+use super::spool::{SpoolKey, SpoolQueue, SpoolRecord};
+use super::{LaneId, PoolId, SessionId};
+use crate::wire::num::u64_of;
+
+/// Which backlog, in this life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BacklogId(pub(super) usize);
+
+/// Records of the line that goes ahead have this bit in the numbers that lanes know them by.
+const AHEAD: u64 = 1 << 63;
+
+/// A client's number that waits for its record to be on disk.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    pub(super) number: u64,
+    pub(super) sid: SessionId,
+    pub(super) serial: u64,
+    pub(super) channel: u16,
+    pub(super) seq: u64,
+}
+
+/// One queue of the spool.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) queue: Option<SpoolQueue>,
+    /// Records appended and not done.
+    pub(super) waiting: u64,
+    /// The last record appended in this life, and the last known to be on disk.
+    pub(super) last: u64,
+    pub(super) synced: u64,
+    /// The last record read.
+    pub(super) read: Option<u64>,
+    pub(super) reading: bool,
+    pub(super) awaited: VecDeque<Awaited>,
+    /// A run of records that may be removed.
+    pub(super) done: Option<(u64, u64)>,
+}
+
+/// Which line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Ahead,
+    Main,
+}
+
+impl Which {
+    /// How a lane knows a record of this line.
+    pub(super) const fn mark(self, number: u64) -> u64 {
+        match self {
+            Self::Ahead => number | AHEAD,
+            Self::Main => number,
+        }
+    }
+
+    /// The line and the number that a lane's mark stands for.
+    pub(super) const fn of(mark: u64) -> (Self, u64) {
+        if mark & AHEAD == 0 { (Self::Main, mark) } else { (Self::Ahead, mark & !AHEAD) }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    pub(super) key: SpoolKey,
+    /// The pool whose links carry it; none: nobody has come who may.
+    pub(super) via: Option<PoolId>,
+    /// Everything of this login goes to the end of it.
+    pub(super) spilling: bool,
+    pub(super) ahead: Line,
+    pub(super) main: Line,
+    /// Read from this line, not sent yet.
+    pub(super) ready: VecDeque<SpoolRecord>,
+    pub(super) ready_of: Which,
+    /// The lane that it travels on.
+    pub(super) replay: Option<LaneId>,
+    /// Given back by the disk: sent once everything on disk is.
+    pub(super) held: VecDeque<SpoolRecord>,
+    /// How many may be sent now, in thousandths, and when that was last counted.
+    pub(super) credit: u64,
+    pub(super) credit_ms: u64,
+}
+
+impl Backlog {
+    pub(super) fn new(key: SpoolKey) -> Self {
+        Self {
+            key: SpoolKey { ahead: false, ..key },
+            via: None,
+            spilling: false,
+            ahead: Line::default(),
+            main: Line::default(),
+            ready: VecDeque::new(),
+            ready_of: Which::Main,
+            replay: None,
+            held: VecDeque::new(),
+            credit: 0,
+            credit_ms: 0,
+        }
+    }
+
+    pub(super) fn line(&mut self, which: Which) -> &mut Line {
+        match which {
+            Which::Ahead => &mut self.ahead,
+            Which::Main => &mut self.main,
+        }
+    }
+
+    /// The line that is this queue of the spool.
+    pub(super) fn which(&self, queue: SpoolQueue) -> Option<Which> {
+        if self.main.queue == Some(queue) {
+            Some(Which::Main)
+        } else {
+            (self.ahead.queue == Some(queue)).then_some(Which::Ahead)
+        }
+    }
+
+    /// The line that is read now.
+    pub(super) fn current(&self) -> Which {
+        if self.ahead.waiting > 0 { Which::Ahead } else { Which::Main }
+    }
+
+    /// Records of both lines, and those that the disk gave back.
+    pub(super) fn records(&self) -> u64 {
+        self.ahead.waiting + self.main.waiting + u64_of(self.held.len())
+    }
+
+    /// Whether nothing is left, so that publishes may go straight on.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records() == 0 && self.ready.is_empty()
+    }
+
+    /// A record is done. The run that must be removed before this one can be remembered, if any.
+    pub(super) fn done(&mut self, which: Which, number: u64) -> Option<(u64, u64)> {
+        let line = self.line(which);
+        line.waiting = line.waiting.saturating_sub(1);
+        match line.done {
+            Some((from, to)) if to + 1 == number => {
+                line.done = Some((from, number));
+                None
+            }
+            before => {
+                line.done = Some((number, number));
+                before
+            }
+        }
+    }
+
+    /// So many may be sent at this rate, at most a fifth of a second's worth at once.
+    pub(super) fn allowance(&mut self, now_ms: u64, rate: Option<u64>) -> usize {
+        let Some(rate) = rate else { return usize::MAX };
+        let gained = rate.saturating_mul(now_ms.saturating_sub(self.credit_ms));
+        self.credit = self.credit.saturating_add(gained).min((rate * 200).max(1000));
+        self.credit_ms = now_ms;
+        crate::wire::num::usize_clamped(self.credit / 1000)
+    }
+
+    /// So many were sent.
+    pub(super) fn spend(&mut self, count: usize) {
+        self.credit = self.credit.saturating_sub(u64_of(count) * 1000);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backlog() -> Backlog {
+        let key = SpoolKey {
+            upstream: "default".into(),
+            vhost: b"/".as_slice().into(),
+            user: "app".into(),
+            identity: [0; 32],
+            ahead: true,
+        };
+        Backlog::new(key)
+    }
+
+    #[test]
+    fn a_rate_allows_its_share_of_time_and_never_a_burst_of_more_than_a_fifth_of_a_second() {
+        let mut backlog = backlog();
+        assert_eq!(backlog.allowance(1000, None), usize::MAX);
+        assert_eq!(backlog.allowance(100_000, Some(100)), 20);
+        backlog.spend(20);
+        assert_eq!(backlog.allowance(100_000, Some(100)), 0);
+        assert_eq!(backlog.allowance(100_055, Some(100)), 5);
+        let mut sent = 0;
+        for ms in 100_055..110_055 {
+            let now = backlog.allowance(ms, Some(7));
+            backlog.spend(now);
+            sent += now;
+        }
+        assert!((70..=75).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn records_that_are_done_in_a_row_are_one_run() {
+        let mut backlog = backlog();
+        backlog.main.waiting = 4;
+        assert_eq!(backlog.done(Which::Main, 5), None);
+        assert_eq!(backlog.done(Which::Main, 6), None);
+        assert_eq!(backlog.done(Which::Main, 9), Some((5, 6)));
+        assert_eq!((backlog.main.done, backlog.main.waiting), (Some((9, 9)), 1));
+        assert_eq!(Which::of(Which::Ahead.mark(7)), (Which::Ahead, 7));
+        assert_eq!(Which::of(Which::Main.mark(7)), (Which::Main, 7));
+    }
+}

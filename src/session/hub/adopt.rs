@@ -1,0 +1,123 @@
+//! Whose backlog is whose: what an earlier life left in the spool finds a pool that may carry it.
+//!
+//! With a login in the upstream's url at once; else when somebody logs in as its owner did. Only the hash of the login is known, so
+//! nobody else's publishes are ever sent under another's name unless the configuration says so.
+
+use std::rc::Rc;
+
+use super::Hub;
+use crate::session::backlog::{Backlog, BacklogId, Which};
+use crate::session::spool::SpoolFound;
+use crate::session::upstream::Pool;
+use crate::session::{Credentials, Now, PoolId, UpstreamId};
+
+impl Hub {
+    /// A queue of an earlier life, or one that is known and was looked at again.
+    pub fn spool_found(&mut self, now: Now, found: SpoolFound) {
+        let which = if found.key.ahead { Which::Ahead } else { Which::Main };
+        let same = |b: &Backlog| {
+            b.key.upstream == found.key.upstream
+                && b.key.vhost == found.key.vhost
+                && b.key.identity == found.key.identity
+        };
+        let known = self.backlogs.iter().find(|(_, b)| same(b)).map(|(i, _)| BacklogId(i));
+        let b = known.unwrap_or_else(|| BacklogId(self.backlogs.insert(Backlog::new(found.key))));
+        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+            let line = backlog.line(which);
+            line.queue = Some(found.queue);
+            line.waiting = found.records;
+            backlog.spilling |= found.records > 0;
+        }
+        self.find_way(now, b);
+    }
+
+    /// A pool for a backlog that has none.
+    pub(super) fn find_way(&mut self, now: Now, b: BacklogId) {
+        let Some(backlog) = self.backlogs.get(b.0).filter(|b| b.via.is_none()) else { return };
+        let key = backlog.key.clone();
+        let named = self.upstreams.iter().position(|u| u.settings.name == key.upstream);
+        let Some(upstream) = named.map(UpstreamId) else { return };
+        let owner = self.pools.iter().find(|(_, p)| {
+            p.upstream == upstream && p.vhost == key.vhost && p.identity.bytes() == key.identity
+        });
+        if let Some(pool) = owner.map(|(i, _)| PoolId(i)) {
+            self.attach(pool, b);
+            return;
+        }
+        // A certificate of ours alone may be there for TLS's sake: whoever left the records comes again.
+        let login = self.upstreams.get(upstream.0).and_then(|u| {
+            let is_configured = u.settings.credentials.is_some();
+            u.settings.own.clone().filter(|own| is_configured || &*own.mechanism == b"PLAIN")
+        });
+        let Some(login) = login else { return };
+        if self.remembered.hash(&login, Some(&key.vhost)).bytes() == key.identity {
+            // Claims it.
+            self.pool_for(now, upstream, &key.vhost, &login);
+        } else {
+            self.carry(now, b, upstream, &key.vhost, &login);
+        }
+    }
+
+    /// A pool for a backlog alone, beside those that clients log in to.
+    fn carry(&mut self, now: Now, b: BacklogId, upstream: UpstreamId, vhost: &Rc<[u8]>, login: &Credentials) {
+        let hash = self.remembered.hash(login, Some(vhost));
+        let pool = Pool::new(upstream, Rc::clone(vhost), login.clone(), hash, now.ms);
+        let pool = PoolId(self.pools.insert(pool));
+        self.attach(pool, b);
+    }
+
+    fn attach(&mut self, pool: PoolId, b: BacklogId) {
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            p.backlog = Some(b);
+        }
+        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+            backlog.via.get_or_insert(pool);
+        }
+    }
+
+    /// A pool has come to be: whether an earlier life left something for it; its publishes go behind that. What waits for the same user
+    /// under another password, and for nobody else, is carried with this one, which the broker has accepted.
+    pub(super) fn claim(&mut self, now: Now, pool: PoolId) {
+        if self.backlogs.is_empty() {
+            return;
+        }
+        let Some(p) = self.pools.get(pool.0) else { return };
+        let (upstream, vhost, login) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
+        let identity = p.identity.bytes();
+        let Some(name) = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings.name)) else { return };
+        let theirs: Vec<(BacklogId, bool)> = self
+            .backlogs
+            .iter()
+            .filter(|(_, b)| b.key.upstream == name && b.key.vhost == vhost)
+            .map(|(i, b)| (BacklogId(i), b))
+            .filter(|(_, b)| {
+                let renewed = b.via.is_none() && b.key.user == login.user && !login.user.is_empty();
+                b.key.identity == identity || renewed
+            })
+            .map(|(id, b)| (id, b.key.identity == identity))
+            .collect();
+        for (b, own) in theirs {
+            if own {
+                self.attach(pool, b);
+            } else {
+                self.carry(now, b, upstream, &vhost, &login);
+            }
+        }
+    }
+
+    /// A pool is forgotten: another of the same login carries its backlog, or somebody who comes later.
+    pub(super) fn detach_backlog(&mut self, pool: PoolId, b: Option<BacklogId>) {
+        let Some(b) = b else { return };
+        let other =
+            self.pools.iter().find(|(i, p)| *i != pool.0 && p.backlog == Some(b)).map(|(i, _)| PoolId(i));
+        self.spool_dirty = true;
+        self.flush_spool();
+        let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+        if backlog.via == Some(pool) {
+            backlog.via = other;
+        }
+        if other.is_none() && backlog.is_empty() {
+            self.backlogs.remove(b.0);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! How a backlog comes back: read a piece at a time, asked whether time has run out, sent in order, removed as it is confirmed.
+
+use std::rc::Rc;
+
+use super::Hub;
+use super::publish::Frames;
+use crate::session::backlog::BacklogId;
+use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
+use crate::session::lane::{Kind, Lane, PublishFlags, Wait};
+use crate::session::spool::{DECLARES, HAS_NEEDS, Needs, SpoolQueue, SpoolRecord};
+use crate::session::upstream::LinkState;
+use crate::session::{LaneId, Now, PoolId, SessionId, Target};
+use crate::wire::frame::{ChannelId, FrameKind, write_frame};
+use crate::wire::method;
+use crate::wire::num::u64_of;
+use crate::wire::props::ContentHeader;
+
+/// Octets of the spool read at a time, and on their way at a time: live traffic of other pools is not starved.
+const READ_BYTES: usize = 1 << 20;
+const REPLAY_WINDOW: usize = 4096;
+
+impl Hub {
+    /// Records that were asked for. `end`: nothing was behind them.
+    pub fn spool_records(
+        &mut self,
+        now: Now,
+        queue: SpoolQueue,
+        records: Vec<SpoolRecord>,
+        end: bool,
+        judge: &mut dyn Judge,
+    ) {
+        let Some((b, which)) = self.line_of(queue) else { return };
+        let on_lane = self.on_lane(b);
+        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+            let line = backlog.line(which);
+            line.reading = false;
+            line.read = records.last().map(|r| r.number).or(line.read);
+            if end && records.is_empty() && on_lane == 0 && line.synced >= line.last {
+                // What the count says is there is not: set aside by the store, which has said so.
+                line.waiting = 0;
+            }
+            backlog.ready.extend(records);
+            backlog.ready_of = which;
+        }
+        self.send_ready(now, b, judge);
+        self.replay(now, b);
+    }
+
+    /// A read was not possible; it is asked for again by the clock.
+    pub fn spool_read_failed(&mut self, queue: SpoolQueue) {
+        let Some((b, which)) = self.line_of(queue) else { return };
+        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+            backlog.line(which).reading = false;
+        }
+    }
+
+    /// Backlogs that spill: from `tick`.
+    pub(super) fn tick_spool(&mut self, now: Now, judge: &mut dyn Judge) {
+        if self.spool.is_none() {
+            return;
+        }
+        let ids: Vec<usize> = self.backlogs.iter().filter(|(_, b)| b.spilling).map(|(i, _)| i).collect();
+        for id in ids {
+            self.find_way(now, BacklogId(id));
+            self.send_ready(now, BacklogId(id), judge);
+            self.replay(now, BacklogId(id));
+        }
+        self.flush_spool();
+    }
+
+    fn on_lane(&self, b: BacklogId) -> usize {
+        let lane = self.backlogs.get(b.0).and_then(|b| b.replay);
+        lane.and_then(|l| self.lanes.get(l.0)).map_or(0, |l| l.items.len())
+    }
+
+    /// Whether some link can carry a backlog now.
+    fn has_way(&self, via: PoolId) -> bool {
+        let links = self.pools.get(via.0).map(|p| p.links.as_slice()).unwrap_or_default();
+        links.iter().any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked))
+    }
+
+    /// Whether something that came before the spilling began is still under way.
+    fn is_in_memory(&self, b: BacklogId) -> bool {
+        self.lanes.iter().any(|(_, l)| {
+            !l.replay
+                && self.pools.get(l.pool.0).is_some_and(|p| p.backlog == Some(b))
+                && l.items.iter().any(|i| !i.settled && !i.wait.as_ref().is_some_and(|w| w.behind))
+        })
+    }
+
+    /// Reads on where it can: a link is up, what was in memory before the spilling began is settled, and there is room.
+    pub(super) fn replay(&mut self, now: Now, b: BacklogId) {
+        let on_lane = self.on_lane(b);
+        let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+        let reading = backlog.ahead.reading || backlog.main.reading;
+        if !backlog.spilling || reading || !backlog.ready.is_empty() || self.draining {
+            return;
+        }
+        if backlog.is_empty() && on_lane == 0 {
+            backlog.spilling = false;
+            self.release_behind(now, b);
+            return;
+        }
+        let (Some(via), which) = (backlog.via, backlog.current()) else { return };
+        if on_lane >= REPLAY_WINDOW {
+            return;
+        }
+        if !self.has_way(via) {
+            self.serve(now, via);
+            return;
+        }
+        if self.is_in_memory(b) {
+            return;
+        }
+        let Some(queue) = self.line_queue(b, which) else { return };
+        let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+        let line = backlog.line(which);
+        if line.waiting > u64_of(on_lane) {
+            line.reading = true;
+            let after = line.read;
+            // Removals first: what is done is not read again.
+            self.spool_dirty = true;
+            self.flush_spool();
+            if let Some(spool) = &mut self.spool {
+                spool.read(queue, after, READ_BYTES);
+                spool.flush();
+            }
+        } else if on_lane == 0 && line.waiting == 0 {
+            let held = std::mem::take(&mut backlog.held);
+            for record in held {
+                self.replay_record(now, b, &record, None, &mut crate::session::PassAll);
+            }
+        }
+    }
+
+    /// The backlog is empty: what waited behind it goes on.
+    fn release_behind(&mut self, now: Now, b: BacklogId) {
+        let lanes: Vec<LaneId> = self
+            .lanes
+            .iter()
+            .filter(|(_, l)| l.waiting() && self.pools.get(l.pool.0).is_some_and(|p| p.backlog == Some(b)))
+            .map(|(i, _)| LaneId(i))
+            .collect();
+        for lane in lanes {
+            self.seek(now, lane);
+        }
+    }
+
+    /// What has been read goes on its way, as many as may.
+    fn send_ready(&mut self, now: Now, b: BacklogId, judge: &mut dyn Judge) {
+        let rate = self.replay_rate;
+        let Some(backlog) = self.backlogs.get_mut(b.0).filter(|b| !b.ready.is_empty()) else { return };
+        let count = backlog.allowance(now.ms, rate).min(backlog.ready.len());
+        backlog.spend(count);
+        let which = backlog.ready_of;
+        let records: Vec<SpoolRecord> = backlog.ready.drain(..count).collect();
+        for record in records {
+            self.replay_record(now, b, &record, Some(which.mark(record.number)), judge);
+        }
+    }
+
+    /// One record goes on its way, unless time has run out for it (P4).
+    fn replay_record(
+        &mut self,
+        now: Now,
+        b: BacklogId,
+        record: &SpoolRecord,
+        mark: Option<u64>,
+        judge: &mut dyn Judge,
+    ) {
+        let Some((lane_id, pool)) = self.replay_lane(now, b) else { return };
+        let done = |hub: &mut Self| {
+            if let Some(mark) = mark {
+                hub.record_done(pool, mark);
+            }
+        };
+        if record.flags & DECLARES != 0 {
+            let id = method::split(&record.method).map_or(method::MethodId::NONE, |(id, _)| id);
+            let mut frame = Vec::with_capacity(record.method.len() + 8);
+            write_frame(&mut frame, FrameKind::Method, ChannelId(0), &record.method);
+            self.put_record(now, lane_id, Frames::Raw(&frame), Kind::Method { id, tell: false }, None, mark);
+            return;
+        }
+        if record.aged {
+            self.counters.spool_aged += 1;
+            done(self);
+            return;
+        }
+        let (method, wait) = match needs(record) {
+            Some((method, wait)) => (method, Some(wait)),
+            None => (record.method.as_slice(), None),
+        };
+        let body: [&[u8]; 1] = [&record.body];
+        let publish = method::split(method).ok().and_then(|(_, args)| method::publish(args).ok());
+        let (Some(publish), Ok(header)) = (publish, ContentHeader::parse(&record.header)) else {
+            self.counters.refused += 1;
+            done(self);
+            return;
+        };
+        let decision = {
+            let Some(p) = self.pools.get(pool.0) else { return };
+            let view = PublishView {
+                session: SessionFacts {
+                    vhost: &p.vhost,
+                    user: &p.credentials.user,
+                    peer: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+                    confirms: false,
+                    frame_max: 0,
+                },
+                exchange: publish.exchange,
+                routing_key: publish.routing_key,
+                mandatory: false,
+                header: &header,
+                header_payload: &record.header,
+                body: &body,
+            };
+            judge.again(now, &view)
+        };
+        if let Decision::Settle(settled) = decision {
+            self.counters.settled_here += 1;
+            // It leaves the disk when the last of what goes instead is confirmed.
+            let last = settled.instead.len().saturating_sub(1);
+            if settled.instead.is_empty() {
+                done(self);
+            }
+            for (n, a) in settled.instead.into_iter().enumerate() {
+                self.author_on(now, lane_id, a, mark.filter(|_| n == last));
+            }
+            return;
+        }
+        let frames = Frames::Parts { method, header: &record.header, body: &body };
+        self.counters.replayed += 1;
+        self.put_record(now, lane_id, frames, Kind::Publish(PublishFlags::default()), wait, mark);
+    }
+
+    /// The lane that a backlog travels on, and its pool.
+    fn replay_lane(&mut self, now: Now, b: BacklogId) -> Option<(LaneId, PoolId)> {
+        let backlog = self.backlogs.get(b.0)?;
+        if let Some(lane) = backlog.replay {
+            return self.lanes.get(lane.0).map(|l| (lane, l.pool));
+        }
+        let pool = backlog.via?;
+        let upstream = self.pools.get(pool.0)?.upstream;
+        let mut lane = Lane::new(SessionId(0), 0, upstream, pool, now.ms);
+        lane.session = None;
+        lane.replay = true;
+        let lane = LaneId(self.lanes.insert(lane));
+        self.backlogs.get_mut(b.0)?.replay = Some(lane);
+        self.pools.get_mut(pool.0)?.lanes += 1;
+        Some((lane, pool))
+    }
+
+    /// A lane has ended; if it carried a backlog, the next record gets another.
+    pub(super) fn forget_replay_lane(&mut self, pool: PoolId, lane: LaneId) {
+        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
+        if let Some(backlog) = b.and_then(|b| self.backlogs.get_mut(b.0)).filter(|b| b.replay == Some(lane)) {
+            backlog.replay = None;
+        }
+    }
+}
+
+/// What must be there before a record goes out, and its publish.
+fn needs(record: &SpoolRecord) -> Option<(&[u8], Box<Wait>)> {
+    if record.flags & HAS_NEEDS == 0 {
+        return None;
+    }
+    let (needs, declarations) = Needs::unpack(&record.method)?;
+    let target = Target {
+        name: String::from_utf8_lossy(needs.name).into_owned(),
+        methods: declarations.into_iter().map(<[u8]>::to_vec).collect(),
+    };
+    let otherwise = (!needs.otherwise.is_empty()).then(|| needs.otherwise.to_vec());
+    Some((
+        needs.publish,
+        Box::new(Wait { target: Some(Rc::new(target)), met: false, behind: false, otherwise }),
+    ))
+}
