@@ -11,6 +11,7 @@
 )]
 
 mod hub {
+    pub mod blame;
     pub mod retries;
     pub mod stage;
     pub mod told;

@@ -220,9 +220,10 @@ impl Hub {
             let Some((lid, up)) = lane.lease else { return };
             let index = lane.sent;
             let Some(item) = lane.items.get(index) else { return };
-            if now.ms < lane.not_before_ms
-                || (lane.careful && lane.items.iter().take(index).any(|i| !i.settled))
-            {
+            let after_others = lane.careful
+                && (lane.items.iter().take(index).any(|i| !i.settled)
+                    || matches!(item.kind, Kind::Method { .. }) && self.other_suspect(lane_id));
+            if now.ms < lane.not_before_ms || after_others {
                 return;
             }
             if item.settled {

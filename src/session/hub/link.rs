@@ -13,9 +13,6 @@ use crate::wire::num::u64_of;
 /// How long a lane waits that made its broker close a channel, nobody knows by what: it is not to become a hot loop.
 const CAREFUL_MS: u64 = 200;
 
-/// Links that a publish may take down before it is given up.
-const STRIKES_MAX: u8 = 4;
-
 /// A broker's words when it closes.
 pub(super) type Words = (u16, String, MethodId);
 
@@ -380,36 +377,12 @@ impl Hub {
             }
             LinkUse::Pinned(sid) => self.pin_lost(now, sid, lid, why, words),
             LinkUse::Pooled(pool) => {
-                if words.as_ref().is_some_and(|w| was_up && w.0 >= 500) {
-                    self.strike(lid);
+                if let Some(words) = words.as_ref().filter(|w| was_up && w.0 >= 500) {
+                    self.strike(now, lid, words);
                 }
                 self.pooled_link_lost(now, lid, pool, was_up, refused);
             }
             LinkUse::Dead => {}
-        }
-    }
-
-    /// The broker has ended a shared link for somebody's fault. We let nothing through that we know to do that; should something do it
-    /// all the same, it is one of the first unconfirmed: their lanes go one by one, and what is there each time is given up.
-    fn strike(&mut self, lid: LinkId) {
-        let lanes: Vec<LaneId> = self.lanes_of(lid);
-        for lane_id in lanes {
-            let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
-            lane.careful = true;
-            let sent = lane.sent;
-            let first = lane
-                .items
-                .iter_mut()
-                .take(sent)
-                .position(|i| !i.settled && matches!(i.kind, Kind::Publish(_)));
-            let Some(index) = first else { continue };
-            let Some(item) = lane.items.get_mut(index) else { continue };
-            item.strikes += 1;
-            if item.strikes >= STRIKES_MAX {
-                self.counters.poisoned += 1;
-                self.counters.refused += 1;
-                self.settle_item(lane_id, index, false);
-            }
         }
     }
 

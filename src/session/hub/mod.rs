@@ -17,6 +17,7 @@ mod replay;
 mod retry;
 mod settle;
 mod spool;
+mod strike;
 mod target;
 mod tick;
 

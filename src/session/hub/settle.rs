@@ -126,7 +126,6 @@ impl Hub {
             self.counters.confirm_count += 1;
             self.counters.confirm_wait_ms += now.ms.saturating_sub(at_ms);
         } else {
-            self.counters.nacked += 1;
             let told = self.lanes.get(lane_id.0).is_some_and(|l| l.session.is_some()) && seq != 0;
             if (!told || on_disk) && !flags.authored {
                 // Nobody would hear of it, or its client has had its ack of the disk: it is tried again (SPEC D4: nothing accepted
@@ -134,6 +133,7 @@ impl Hub {
                 self.try_again(now, lane_id, index);
                 return;
             }
+            self.counters.nacked += 1;
         }
         self.settle_item(lane_id, index, ack);
     }

@@ -1,0 +1,93 @@
+//! A broker that ends a shared link for somebody's fault: who it was, and who pays (SPEC T3, T5, D4).
+//!
+//! We let nothing through that is known to end a connection; this is for what only the broker knows (RabbitMQ 4.3 answers 541 to a
+//! transient queue). Its words name the kind of method at most. One suspect: it was that. Several: each goes alone next time.
+
+use super::Hub;
+use super::link::Words;
+use crate::session::client::State;
+use crate::session::lane::{Item, Kind};
+use crate::session::{LaneId, LinkId, Now};
+use crate::wire::method::MethodId;
+
+/// Links that may be ended while one thing was first on its lane, before it is given up.
+const STRIKES_MAX: u8 = 32;
+
+/// What it counts for where the broker goes on working for others: it is this one, then, and not the broker that is ill.
+const STRONG_STRIKE: u8 = 8;
+
+impl Hub {
+    /// The broker has ended a shared link and says that a client's doing was the cause.
+    pub(super) fn strike(&mut self, now: Now, lid: LinkId, words: &Words) {
+        let cause = words.2;
+        let named = cause != MethodId::NONE && cause != MethodId::BASIC_PUBLISH;
+        let suspects: Vec<(LaneId, usize)> = self
+            .lanes_of(lid)
+            .into_iter()
+            .filter_map(|lane_id| Some((lane_id, self.suspect(lane_id, named.then_some(cause))?)))
+            .collect();
+        if let ([(lane_id, index)], true) = (suspects.as_slice(), named) {
+            self.convict(now, *lane_id, *index, words);
+            return;
+        }
+        let worked = self.links.get(lid.0).is_some_and(|l| l.worked);
+        let strength = if worked { STRONG_STRIKE } else { 1 };
+        for (lane_id, index) in suspects {
+            let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
+            lane.careful = true;
+            let Some(item) = lane.items.get_mut(index) else { continue };
+            item.strikes = item.strikes.saturating_add(strength);
+            if item.strikes >= STRIKES_MAX {
+                self.convict(now, lane_id, index, words);
+            }
+        }
+    }
+
+    /// What on a lane may have been it: the first that is unanswered, of the kind that the broker named.
+    fn suspect(&self, lane_id: LaneId, named: Option<MethodId>) -> Option<usize> {
+        let lane = self.lanes.get(lane_id.0)?;
+        lane.items.iter().take(lane.sent).position(|i| {
+            !i.settled
+                && match (&i.kind, named) {
+                    (Kind::Method { id, .. }, Some(named)) => *id == named,
+                    (Kind::Publish(_), Some(_)) => false,
+                    (_, None) => true,
+                }
+        })
+    }
+
+    /// Whether a suspect's method is on its way: another lane's waits, so that the next time there is only one that it can be.
+    pub(super) fn other_suspect(&self, lane_id: LaneId) -> bool {
+        let Some(pool) = self.lanes.get(lane_id.0).map(|l| l.pool) else { return false };
+        self.lanes.iter().any(|(id, lane)| {
+            let asked = |i: &Item| !i.settled && matches!(i.kind, Kind::Method { .. });
+            id != lane_id.0
+                && lane.careful
+                && lane.pool == pool
+                && lane.items.iter().take(lane.sent).any(asked)
+        })
+    }
+
+    /// It was this one: it is given up. A publish is refused; a method's client hears what the broker said, in the broker's scope.
+    fn convict(&mut self, now: Now, lane_id: LaneId, index: usize, words: &Words) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        lane.careful = false;
+        let session = lane.session;
+        let Some(item) = lane.items.get_mut(index) else { return };
+        self.counters.poisoned += 1;
+        if let Kind::Publish(_) = item.kind {
+            self.counters.refused += 1;
+            self.settle_item(lane_id, index, false);
+            return;
+        }
+        item.seq = 0;
+        self.settle_item(lane_id, index, false);
+        let (code, text, cause) = words;
+        if let Some(sid) = session
+            && self.sessions.get(sid.0).is_some_and(|s| s.state == State::Running)
+        {
+            self.counters.connection_errors += 1;
+            self.close_client(now, sid, *code, text, *cause);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A broker that ends a shared link for somebody's fault, and one that refuses publishes: who hears of it, who must not (SPEC T3, T5, D4).
+
+use umbel::wire::method::MethodId;
+
+use super::stage::{Stage, upstream};
+use crate::kit;
+
+const INTERNAL_ERROR: &str = "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.";
+
+/// The broker ends a link with 541; a second passes.
+fn end_with_541(s: &mut Stage, cause: MethodId) {
+    let lid = s.link();
+    s.say(lid, 0, &kit::close(MethodId::CONNECTION_CLOSE, 541, INTERNAL_ERROR, cause));
+    s.later(1_000);
+}
+
+#[test]
+fn a_method_that_a_broker_ends_the_connection_for_is_its_client_s_alone() {
+    let mut s = Stage::new(vec![upstream()]);
+    let (culprit, innocent) = (s.client("pw"), s.client("pw"));
+    s.publish(innocent, "", "q", false, "1");
+    s.client_method(culprit, 1, &kit::queue_declare("transient", 0));
+    s.publish(innocent, "", "q", false, "2");
+    end_with_541(&mut s, MethodId::QUEUE_DECLARE);
+    assert_eq!(
+        s.client_methods(culprit),
+        [MethodId::CONNECTION_CLOSE],
+        "the broker's own words, in their scope"
+    );
+    assert_eq!(s.client_methods(innocent), [], "nothing has happened to it");
+    let lid = s.link();
+    assert_eq!(s.published(lid), ["1", "2"]);
+}
+
+#[test]
+fn where_two_may_have_done_it_they_are_asked_one_after_the_other() {
+    let mut s = Stage::new(vec![upstream()]);
+    let (culprit, innocent) = (s.client("pw"), s.client("pw"));
+    s.client_method(culprit, 1, &kit::queue_declare("transient", 0));
+    s.client_method(innocent, 1, &kit::queue_declare("durable", 2));
+    let mut ended = 0;
+    // The broker ends the link whenever it sees the bad one, and answers the good one.
+    for _ in 0..100 {
+        for lid in s.up() {
+            for frame in s.heard(lid) {
+                if frame.method() != Some(MethodId::QUEUE_DECLARE) || !s.up().contains(&lid) {
+                    continue;
+                }
+                if frame.payload.windows(9).any(|w| w == b"transient") {
+                    ended += 1;
+                    s.say(
+                        lid,
+                        0,
+                        &kit::close(MethodId::CONNECTION_CLOSE, 541, INTERNAL_ERROR, MethodId::QUEUE_DECLARE),
+                    );
+                } else {
+                    s.say(lid, frame.channel, &kit::queue_declare_ok(b"durable"));
+                }
+            }
+        }
+        s.later(100);
+    }
+    assert_eq!(s.client_methods(culprit), [MethodId::CONNECTION_CLOSE]);
+    assert_eq!(s.client_methods(innocent), [MethodId::QUEUE_DECLARE_OK]);
+    assert!(ended <= 3, "the link was ended {ended} times");
+}
+
+#[test]
+fn a_broker_that_fails_again_and_again_costs_no_publish() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.publish(sid, "", "q", false, "1");
+    for _ in 0..10 {
+        end_with_541(&mut s, MethodId::NONE);
+        s.later(5_000);
+    }
+    let lid = s.link();
+    assert_eq!(s.published(lid), ["1"], "it is the broker that is ill, as far as anybody knows");
+}
+
+#[test]
+fn a_nack_that_nobody_would_hear_of_is_tried_again_and_refuses_nothing() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.publish(sid, "", "q", false, "1");
+    let lid = s.link();
+    assert_eq!(s.published(lid), ["1"]);
+    s.say(lid, 1, &kit::nack(1, false));
+    s.later(2_000);
+    assert_eq!(s.published(lid), ["1"]);
+    s.say(lid, 1, &kit::ack(2, false));
+    assert_eq!(
+        (s.hub.counters.confirmed, s.hub.counters.nacked),
+        (1, 0),
+        "each publish is settled under one word"
+    );
+}
