@@ -51,7 +51,7 @@ class Raw:
         try:
             self.process.popen.stdin.write(b"stop\n")
             self.process.popen.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):
             pass
 
     def join(self, timeout=ENOUGH):
@@ -60,11 +60,11 @@ class Raw:
         except subprocess.TimeoutExpired:
             pass
         self.process.kill()
-        self.process.popen.stdout.close()
-        try:
-            self.process.popen.stdin.close()
-        except OSError:
-            pass
+        for pipe in (self.process.popen.stdout, self.process.popen.stdin):
+            try:
+                pipe.close()
+            except OSError:
+                pass
 
     def kill(self):
         self.process.kill()

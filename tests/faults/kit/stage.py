@@ -1,5 +1,7 @@
 """What scenarios share: where their files go, and the broker of those that leave it alone."""
 
+import shutil
+
 from harness.rabbit import RabbitNode
 
 from .rabbit4 import Rabbit4
@@ -15,6 +17,7 @@ class Stage:
 
     def node(self):
         if self._node is None or not self._node.process.alive():
+            shutil.rmtree(self.place / "rabbit", ignore_errors=True)
             self._node = self.new_node(self.place / "rabbit")
             self._node.start()
         return self._node

@@ -1,0 +1,446 @@
+"""What a real broker will not do on demand, by a scripted one: odd confirms, odd tunes, odd ends."""
+
+from harness import wire
+from kit.mock import Batches, Mock
+from kit.scenario import scenario
+
+
+def before(world, script, **options):
+    """(door, mock): the mock is torn down with the world, and what it saw against the protocol is an expectation."""
+    mock = script(world.seed)
+    world.mocks.append(mock)
+    return world.door(mock, **options), mock
+
+
+def lawful(world, mock):
+    world.check(f"Umbel kept the protocol, but: {mock.violations[:3]}", not mock.violations)
+
+
+class Subset(Batches):
+    """Refuses one in ten, the first time it sees it, and takes the rest."""
+
+    def __init__(self, seed=0):
+        self.refused = set()
+        super().__init__(seed)
+
+    def settle(self, peer, channel, publishes):
+        for publish in publishes:
+            if self.random.random() < 0.1 and publish.which not in self.refused:
+                self.refused.add(publish.which)
+                publish.nack()
+            else:
+                self.store(publish)
+                publish.ack()
+
+
+@scenario("nacks for one in ten, producers with confirms", rows=36, short=True, reordered=None, duplicated=0)
+def nacks_told(world):
+    """Exactly those that the broker refused are nacked, each number once. (A refused one is the client's again; none is sent twice.)"""
+    door, mock = before(world, Subset)
+    producers = [world.raw(door, channels=2, rate=500, confirms=True, window=200) for _ in range(2)]
+    world.sleep(3)
+    world.loads.stop()
+    told = {(stream, n) for p in producers for stream, numbers in p.journal().nacked.items() for n in numbers}
+    world.check(f"nacked {len(told)} of the {len(mock.refused)} that the broker refused", told == mock.refused)
+    lawful(world, mock)
+
+
+@scenario("nacks for one in ten, producers without confirms", rows=26, short=True, reordered=None, duplicated=0)
+def nacks_untold(world):
+    """Nobody could hear of it, so a refused one is tried again until it is taken. It comes later than its neighbours: no order then."""
+    door, mock = before(world, Subset)
+    world.raw(door, rate=300)
+    world.raw(door, rate=300)
+    world.sleep(3)
+    world.loads.stop()
+    world.wait(lambda: len({which for _, which in mock.stored} & mock.refused) == len(mock.refused), 20, "what was refused to be taken")
+    world.check("something was refused", len(mock.refused) > 50)
+    lawful(world, mock)
+
+
+class Shuffled(Batches):
+    """Confirms in any order, singly and in runs."""
+
+    def settle(self, peer, channel, publishes):
+        for publish in publishes:
+            self.store(publish)
+        open_tags = [p.tag for p in publishes]
+        while open_tags:
+            if self.random.random() < 0.3:
+                upto = self.random.choice(open_tags)
+                peer.ack(channel, upto, multiple=True)
+                open_tags = [t for t in open_tags if t > upto]
+            else:
+                tag = open_tags.pop(self.random.randrange(len(open_tags)))
+                peer.ack(channel, tag)
+
+
+@scenario("confirms out of order, single and multiple", rows=34, short=True, duplicated=0)
+def confirms_out_of_order(world):
+    door, mock = before(world, Shuffled)
+    world.raw(door, channels=3, rate=900, confirms=True, window=300)
+    world.raw(door, rate=300)
+    world.sleep(3)
+    world.loads.stop()
+    lawful(world, mock)
+
+
+class Returning(Batches):
+    """One in five of the mandatory ones comes back, with others' acks between; then it is acked."""
+
+    def __init__(self, seed=0):
+        self.given_back = set()
+        super().__init__(seed)
+
+    def settle(self, peer, channel, publishes):
+        later = []
+        for publish in publishes:
+            if publish.mandatory and self.random.random() < 0.2:
+                self.given_back.add(publish.which)
+                peer.give_back(channel, publish)
+                later.append(publish)
+            else:
+                self.store(publish)
+                publish.ack()
+        for publish in later:
+            publish.ack()
+
+
+@scenario("returns, interleaved with acks", rows=35, short=True, lost=None, duplicated=0)
+def returns_interleaved(world):
+    """The client gets back exactly what the broker returned, and an ack for it after that. (A returned one is acked and in no queue.)"""
+    door, mock = before(world, Returning)
+    producers = [world.raw(door, rate=400, confirms=True, mandatory=True, window=200) for _ in range(2)]
+    world.raw(door, rate=200)
+    world.sleep(3)
+    world.loads.stop()
+    journals = [p.journal() for p in producers]
+    came_back = {(stream, n) for j in journals for stream, numbers in j.came_back.items() for n in numbers}
+    world.check(f"{len(came_back)} came back, the broker returned {len(mock.given_back)}", came_back == mock.given_back)
+    stored = {which for _, which in mock.stored}
+    gone = {(s, n) for j in journals for s, numbers in j.acked.items() for n in numbers} - stored - mock.given_back
+    world.check(f"{len(gone)} acked that are neither in a queue nor returned", not gone)
+    lawful(world, mock)
+
+
+class NeverOnTheFirst(Mock):
+    """Its first connections take publishes and confirm none, but send heartbeats."""
+
+    silent = 1
+
+    def published(self, peer, publish):
+        self.store(publish)
+        if peer.number >= self.silent:
+            publish.ack()
+
+
+@scenario("a broker that takes publishes and confirms none, heartbeats going on", rows=4, short=True, duplicated="resent", recovery=12.0)
+def confirms_never(world):
+    """After confirm_timeout (4 s here) the connection is given up and what was on it goes over another."""
+    door, mock = before(world, NeverOnTheFirst)
+    mock.silent = len(mock.peers) + 1
+    world.raw(door, rate=300, confirms=True, window=5_000)
+    world.sleep(2)
+    world.healed()
+    world.sleep(6)
+    world.check("it went to another connection", mock.logins > 1)
+    lawful(world, mock)
+
+
+def tuned(channel_max=2047, frame_max=131072, heartbeat=60):
+    return type("Tuned", (Mock,), {"tune": (channel_max, frame_max, heartbeat)})
+
+
+@scenario("a broker that takes frames of 4,096 octets", rows=32, short=True, duplicated=0)
+def frames_of_4096(world):
+    """Bodies are split anew, whatever the client sends; nothing is larger than agreed."""
+    door, mock = before(world, tuned(frame_max=4096))
+    world.raw(door, rate=100, size=(0, 50_000), confirms=True)
+    world.raw(door, rate=100, size=(4_000, 4_200))
+    world.sleep(2)
+    world.loads.stop()
+    lawful(world, mock)
+
+
+@scenario("a broker that takes frames of 8,192 octets, a client that takes 4,096", rows=32, duplicated=0)
+def frames_of_8192(world):
+    door, mock = before(world, tuned(frame_max=8192))
+    world.raw(door, rate=100, size=(0, 50_000), confirms=True, frame_max=4096)
+    world.raw(door, rate=100, size=(8_100, 8_300))
+    world.sleep(2)
+    world.loads.stop()
+    lawful(world, mock)
+
+
+@scenario("a broker that allows 10 channels, 40 producers", rows=(31, 32), short=True, duplicated=0, recovery=None, slowest=1.0)
+def ten_channels(world):
+    """Links are the configured two: a lease goes round; nobody waits for ever and no channel number is beyond what was agreed."""
+    door, mock = before(world, tuned(channel_max=10), upstream_options='lease_idle = "100ms"')
+    for _ in range(8):
+        world.raw(door, channels=5, rate=25, confirms=True)
+    world.sleep(5)
+    world.loads.stop()
+    lawful(world, mock)
+
+
+@scenario("a broker with heartbeats of 1 s, an idle producer and a busy one", rows=32, duplicated=0, accepted=100)
+def heartbeats_of_one_second(world):
+    """We beat on our own clock, busy or not: the broker never misses two."""
+    door, mock = before(world, tuned(heartbeat=1))
+    world.raw(door, rate=0.2)
+    world.raw(door, rate=100)
+    world.sleep(7)
+    world.loads.stop()
+    lawful(world, mock)
+    world.check(f"one login was enough, {mock.logins} were made", mock.logins <= 3)
+
+
+class Closing(Mock):
+    """Every hundredth publish it says connection.close and reads nothing more: what is in the socket is unread."""
+
+    words = (320, "CONNECTION_FORCED - the operator says so")
+
+    def __init__(self, seed=0):
+        self.closes = 0
+        super().__init__(seed)
+
+    def published(self, peer, publish):
+        if self.received % 100 == 0 and self.closes < 12:
+            self.closes += 1
+            peer.close(*self.words)
+            return
+        self.store(publish)
+        publish.ack()
+
+
+@scenario("connection.close 320 in mid-stream, the rest unread", rows=33, short=True)
+def closed_in_mid_stream(world):
+    """Only what was not confirmed is sent again."""
+    door, mock = before(world, Closing)
+    world.raw(door, channels=2, rate=600, confirms=True, window=300)
+    world.raw(door, rate=300)
+    world.wait(lambda: mock.closes == 12, 30, "twelve closes")
+    world.healed()
+    world.loads.stop()
+    lawful(world, mock)
+
+
+class Internal(Closing):
+    words = (541, "INTERNAL_ERROR")
+
+
+@scenario("connection.close 541 in mid-stream, the rest unread", rows=57, short=True)
+def internal_errors(world):
+    """541 is the broker's own failure: it ends a link and nobody's publish is blamed for it."""
+    door, mock = before(world, Internal)
+    world.raw(door, channels=2, rate=600, confirms=True, window=300)
+    world.raw(door, rate=300)
+    world.wait(lambda: mock.closes == 12, 30, "twelve closes")
+    world.healed()
+    world.loads.stop()
+    lawful(world, mock)
+
+
+class Picky(Mock):
+    """Answers one client's declaration with connection.close 541, as RabbitMQ 4.3 does for a transient queue."""
+
+    def __init__(self, seed=0):
+        self.angry = 0
+        super().__init__(seed)
+
+    def method(self, peer, channel, name, arguments):
+        if name == "queue.declare" and not arguments["durable"]:
+            self.angry += 1
+            peer.close(541, "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.", 50, 10)
+            return
+        super().method(peer, channel, name, arguments)
+
+
+@scenario("541 for one client's transient queue, others beside it", rows=57, short=True)
+def a_declaration_that_ends_connections(world):
+    """It is told the broker's words; those who share its credentials go on."""
+    door, mock = before(world, Picky)
+    world.raw(door, rate=400, confirms=True)
+    world.raw(door, rate=200)
+    told = []
+    for _ in range(4):
+        world.sleep(0.5)
+        with door.client() as culprit:
+            try:
+                culprit.declare("celery.pidbox.reply", durable=False)
+            except (wire.Refused, EOFError, OSError) as refused:
+                told.append(refused)
+    world.healed()
+    world.sleep(1)
+    world.loads.stop()
+    world.check(f"the culprit was told: {told}", len(told) == 4 and all(isinstance(t, wire.Refused) for t in told))
+    lawful(world, mock)
+
+
+GARBAGE = {
+    "a wrong frame end": wire.frame(wire.METHOD, 1, wire.method("basic.ack", delivery_tag=1))[:-1] + b"\0",
+    "a frame of 4 GiB": b"\x01\x00\x01\xff\xff\xff\xff",
+    "a frame type of 77": wire.frame(77, 1, b"x"),
+    "a method that ends early": wire.frame(wire.METHOD, 1, b"\0\x3c"),
+    "a method of no class": wire.frame(wire.METHOD, 1, b"\x7f\xff\x7f\xff"),
+    "an ack that ends early": wire.frame(wire.METHOD, 1, b"\0\x3c\0\x50\0\0"),
+    "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "content on channel 0": wire.frame(wire.BODY, 0, b"xyz"),
+    "a return that ends early": wire.frame(wire.METHOD, 1, b"\0\x3c\0\x32\x01\x38\xff"),
+    "a close of a channel that was never opened": wire.frame(wire.METHOD, 999, wire.method("channel.close", code=500, text="?")),
+}
+
+
+class Hostile(Mock):
+    """Says something that no broker says, now and then."""
+
+    def __init__(self, seed=0):
+        self.said = []
+        super().__init__(seed)
+
+    def published(self, peer, publish):
+        self.store(publish)
+        publish.ack()
+        if self.received % 60 == 0 and len(self.said) < 2 * len(GARBAGE):
+            what = list(GARBAGE)[len(self.said) % len(GARBAGE)]
+            self.said.append(what)
+            peer.raw(GARBAGE[what])
+
+
+@scenario("a broker that sends malformed frames, ten kinds, twice", rows=58, short=True)
+def malformed_frames(world):
+    """A link that talks nonsense is dropped, no session is, and nothing is lost."""
+    door, mock = before(world, Hostile)
+    world.raw(door, channels=2, rate=500, confirms=True, window=300)
+    world.raw(door, rate=300)
+    world.wait(lambda: len(mock.said) == 2 * len(GARBAGE), 40, "everything to be said")
+    world.healed()
+    world.sleep(1)
+    world.loads.stop()
+
+
+class Inventive(Batches):
+    """Confirms what was never published, and everything that was a second time."""
+
+    def settle(self, peer, channel, publishes):
+        peer.ack(channel, publishes[-1].tag + 1_000)
+        peer.nack(channel, publishes[-1].tag + 2_000)
+        peer.ack(publishes[-1].channel + 500, 1)
+        for publish in publishes:
+            self.store(publish)
+            publish.ack()
+        for publish in publishes:
+            publish.ack()
+            publish.nack()
+
+
+@scenario("acks for what was never published, and each ack twice", rows=(34, 58), short=True, duplicated="resent")
+def invented_confirms(world):
+    """An ack the broker never gave for a publish is never told to its client; a second one for the same is nothing."""
+    door, mock = before(world, Inventive)
+    world.raw(door, channels=2, rate=500, confirms=True, window=300)
+    world.raw(door, rate=300)
+    world.sleep(3)
+    world.loads.stop()
+
+
+class Flowing(Mock):
+    """channel.flow off and on, connection.blocked and unblocked, all the time."""
+
+    def published(self, peer, publish):
+        self.store(publish)
+        publish.ack()
+        if self.received % 50 == 0:
+            active = self.received % 100 == 0
+            peer.send(publish.channel, "channel.flow", active=active)
+            peer.send(0, "connection.unblocked") if active else peer.send(0, "connection.blocked", reason="low on memory")
+
+
+@scenario("channel.flow and connection.blocked, off and on", rows=10, duplicated=0)
+def flow_and_blocked(world):
+    door, mock = before(world, Flowing)
+    world.raw(door, channels=2, rate=500, confirms=True, window=300)
+    world.raw(door, rate=300)
+    world.sleep(3)
+    world.loads.stop()
+    lawful(world, mock)
+
+
+class Cancelling(Mock):
+    """Delivers three messages to a consumer, then cancels it."""
+
+    def method(self, peer, channel, name, arguments):
+        super().method(peer, channel, name, arguments)
+        if name == "basic.consume":
+            for tag in (1, 2, 3):
+                peer.send(channel, "basic.deliver", consumer_tag=arguments["consumer_tag"], delivery_tag=tag, exchange="", routing_key="q")
+                peer.raw(wire.frame(wire.HEADER, channel, wire.header(2)) + wire.frame(wire.BODY, channel, b"%2d" % tag))
+            peer.send(channel, "basic.cancel", consumer_tag=arguments["consumer_tag"], no_wait=True)
+
+
+@scenario("a consumer cancelled by the broker", rows=39, short=True, duplicated=0)
+def cancelled_consumer(world):
+    """The consumer gets what came before, then the cancel; producers beside it notice nothing."""
+    door, mock = before(world, Cancelling)
+    world.raw(door, rate=300, confirms=True)
+    seen = []
+    with door.client() as consumer:
+        consumer.consume("q", tag="mine", no_ack=False)
+        seen = [consumer.delivery(5).body for _ in range(3)]
+        cancel = consumer.expect("basic.cancel", timeout=5)
+    world.check(f"deliveries {seen} and a cancel of {cancel}", seen == [b" 1", b" 2", b" 3"] and cancel["consumer_tag"] == "mine")
+    world.sleep(1)
+    world.loads.stop()
+    lawful(world, mock)
+
+
+class Fickle(Mock):
+    """Its first logins end halfway, each in another place; one is never answered at all."""
+
+    steps = 6
+
+    def greeting(self, peer):
+        if peer.number < self.steps:
+            peer.raw(b"" if peer.number % 3 else b"\x01\x00")
+            if peer.number % 3 == 2:
+                peer.reset()
+            else:
+                peer.hang_up()
+
+
+@scenario("logins upstream that end halfway, then a sound one", rows=58, recovery=None)
+def logins_that_end_halfway(world):
+    """A broker that is not itself yet: its port is open and its login is not. Umbel keeps trying and says so."""
+    mock = Fickle(world.seed)
+    world.mocks.append(mock)
+    door = world.door(mock)
+    world.raw(door, rate=300, confirms=True)
+    world.sleep(1)
+    world.loads.stop()
+    world.check(f"it kept trying, {len(mock.peers)} times", len(mock.peers) > mock.steps)
+
+
+class MuteForNewcomers(Mock):
+    """From a moment on it accepts connections and never says a word on them; those it has are reset."""
+
+    quiet = False
+
+    def greeting(self, peer):
+        return not self.quiet
+
+
+@scenario("a broker that accepts connections and says nothing for 6 s", rows=(4, 13), short=False)
+def accepts_and_says_nothing(world):
+    """Each try is given up after connect_timeout (2 s here); nobody waits for it."""
+    door, mock = before(world, MuteForNewcomers)
+    world.raw(door, channels=2, rate=300, confirms=True, window=20_000)
+    world.raw(door, rate=300)
+    world.sleep(0.5)
+    mock.quiet = True
+    mock.do(lambda: [peer.reset() for peer in list(mock.alive)])
+    world.sleep(6)
+    mock.quiet = False
+    world.healed()
+    world.sleep(4)
+    world.loads.stop()
+    lawful(world, mock)
