@@ -75,11 +75,29 @@ impl ConfirmWindow {
         }
     }
 
+    /// So many publishes from number `seq` on are acked.
+    pub fn ack_run(&mut self, seq: u64, count: usize) {
+        let mut done = 0;
+        if seq.checked_sub(self.first).map(crate::wire::num::usize_clamped) == Some(self.run) {
+            for mark in self.marks.iter_mut().skip(self.run).take(count) {
+                if *mark != Mark::Pending {
+                    break;
+                }
+                *mark = Mark::Acked;
+                done += 1;
+            }
+            self.run += done;
+        }
+        (seq..).take(count).skip(done).for_each(|seq| self.settle(seq, true));
+    }
+
     /// What is due now.
     pub fn answers(&mut self, mut answer: impl FnMut(Answer)) {
         // A nack in front is answered alone; it ends a run of acks before it.
-        let (mut run, mut last) = (0_u32, 0);
-        self.run = 0;
+        let mut run = std::mem::take(&mut self.run);
+        self.marks.drain(..run);
+        self.first += crate::wire::num::u64_of(run);
+        let mut last = self.first.saturating_sub(1);
         while let Some(&mark) = self.marks.front() {
             match mark {
                 Mark::Pending => break,
@@ -124,6 +142,22 @@ mod tests {
         let mut all = Vec::new();
         w.answers(|a| all.push((a.tag, a.multiple, a.ack)));
         all
+    }
+
+    #[test]
+    fn a_run_that_is_acked_at_once_is_answered_as_one_acked_by_one() {
+        for (before, from, count) in [(0, 1, 5), (2, 3, 3), (0, 3, 2), (2, 1, 5), (1, 2, 9)] {
+            let (mut one, mut run) = (ConfirmWindow::new(), ConfirmWindow::new());
+            for w in [&mut one, &mut run] {
+                (0..6).for_each(|_| _ = w.next());
+                w.settle(5, false);
+                (1..=before).for_each(|seq| w.settle(seq, true));
+            }
+            (from..from + count).for_each(|seq| one.settle(seq, true));
+            run.ack_run(from, crate::wire::num::usize_clamped(count));
+            assert_eq!(answers(&mut one), answers(&mut run), "{before} before, {count} from {from} on");
+            assert_eq!(one.first(), run.first());
+        }
     }
 
     #[test]

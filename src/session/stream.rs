@@ -20,6 +20,12 @@ pub struct Spot {
 }
 
 impl Spot {
+    /// Whether both lie in one chunk.
+    #[must_use]
+    pub const fn is_beside(self, other: Self) -> bool {
+        self.chunk == other.chunk
+    }
+
     /// Octets of the piece.
     #[must_use]
     pub const fn len(self) -> u32 {
@@ -98,9 +104,9 @@ impl OutStream {
         self.front + crate::wire::num::u64_of(self.chunks.len().saturating_sub(1))
     }
 
-    /// A buffer at the end of the stream with room for `bytes`. Whatever the caller appends is part of the stream once `appended`
+    /// A chunk at the end of the stream with room for `bytes`. Whatever the caller appends is part of the stream once `appended`
     /// is called.
-    fn tail(&mut self, spares: &mut Spares, bytes: usize) -> &mut Vec<u8> {
+    fn tail(&mut self, spares: &mut Spares, bytes: usize) -> &mut Chunk {
         let fits = self
             .chunks
             .back()
@@ -112,26 +118,24 @@ impl OutStream {
         }
         let last = self.chunks.len() - 1;
         #[expect(clippy::indexing_slicing, reason = "a chunk was pushed above if there was none")]
-        &mut self.chunks[last].bytes
+        &mut self.chunks[last]
     }
 
     /// Appends bytes that nobody needs again: control methods, heartbeats.
     pub fn push(&mut self, spares: &mut Spares, bytes: &[u8]) {
-        self.tail(spares, bytes.len()).extend_from_slice(bytes);
+        self.tail(spares, bytes.len()).bytes.extend_from_slice(bytes);
         self.unwritten += bytes.len();
     }
 
     /// Appends what `write` writes (`bytes` at most, which is reserved) and keeps it until `release`.
     pub fn keep(&mut self, spares: &mut Spares, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Spot {
         let tail = self.tail(spares, bytes);
-        let start = tail.len();
-        write(tail);
-        let len = tail.len() - start;
+        tail.live += 1;
+        let start = tail.bytes.len();
+        write(&mut tail.bytes);
+        let len = tail.bytes.len() - start;
         self.unwritten += len;
         let chunk = self.back_number();
-        if let Some(c) = self.chunks.back_mut() {
-            c.live += 1;
-        }
         Spot { chunk, start: crate::wire::num::u32_clamped(start), len: crate::wire::num::u32_clamped(len) }
     }
 
@@ -159,8 +163,13 @@ impl OutStream {
 
     /// The piece at `spot` is confirmed: its chunk may go once nothing else needs it.
     pub fn release(&mut self, spares: &mut Spares, spot: Spot) {
+        self.release_run(spares, spot, 1);
+    }
+
+    /// So many pieces of the chunk that `spot` lies in are confirmed.
+    pub fn release_run(&mut self, spares: &mut Spares, spot: Spot, pieces: u32) {
         let Some(chunk) = self.chunk_index(spot.chunk).and_then(|i| self.chunks.get_mut(i)) else { return };
-        chunk.live = chunk.live.saturating_sub(1);
+        chunk.live = chunk.live.saturating_sub(pieces);
         if chunk.live == 0 && spot.chunk < self.write_chunk {
             self.free(spares, spot.chunk);
         }

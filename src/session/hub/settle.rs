@@ -3,9 +3,10 @@
 use super::Hub;
 use crate::session::client::State;
 use crate::session::lane::{Item, Kind, PublishFlags, Store};
-use crate::session::{LaneId, LinkId, Now, SessionId};
+use crate::session::{LaneId, LinkId, Now, SessionId, Spot};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method::{MethodId, MethodWriter};
+use crate::wire::num::u64_of;
 
 /// Declarations remembered for one pool.
 const DECLARES_REMEMBERED_MAX: usize = 10_000;
@@ -50,31 +51,56 @@ impl Hub {
         let mut session = lane.session.and_then(|sid| self.sessions.get_mut(sid.0));
         let mut window =
             session.as_mut().and_then(|s| s.channel(lane.channel)).and_then(|c| c.confirm.as_mut());
-        let (mut count, mut bytes, mut told) = (0, 0, false);
+        let (mut gone, mut count, mut bytes, mut waited_ms) = (0, 0, 0, 0);
         let pool = lane.pool;
         let mut records = Vec::new();
         let plain = |i: &Item| {
             i.tag <= upto && (i.settled || matches!(i.kind, Kind::Publish(PublishFlags { risky: false, .. })))
         };
-        while lane.sent > 0 && lane.items.front().is_some_and(plain) {
-            let Some(item) = lane.items.pop_front() else { break };
-            lane.sent -= 1;
-            lane.first_ms = now.ms;
+        // What lies side by side in the stream is let go together, and numbers in a row are acked together.
+        let mut beside: Option<(Spot, u32)> = None;
+        let (mut seq, mut acked, mut told) = (0, 0, false);
+        for item in lane.items.iter_mut().take(lane.sent).take_while(|i| plain(i)) {
+            gone += 1;
             if item.settled {
                 continue;
             }
             count += 1;
             bytes += u64::from(item.len);
             records.extend(item.record);
-            self.counters.confirm_wait_ms += now.ms.saturating_sub(item.at_ms);
-            if let (Store::Stream(spot), Some(link)) = (item.store, &mut link) {
-                link.out.release(&mut self.spares, spot);
+            waited_ms += now.ms.saturating_sub(item.at_ms);
+            if let (Store::Stream(spot), Some(link)) = (&item.store, &mut link) {
+                match &mut beside {
+                    Some((first, pieces)) if first.is_beside(*spot) => *pieces += 1,
+                    other => {
+                        if let Some((first, pieces)) = other.replace((*spot, 1)) {
+                            link.out.release_run(&mut self.spares, first, pieces);
+                        }
+                    }
+                }
             }
             if let (Some(window), true) = (&mut window, item.seq != 0) {
-                window.settle(item.seq, true);
                 told = true;
+                if item.seq == seq + u64_of(acked) {
+                    acked += 1;
+                } else {
+                    window.ack_run(seq, acked);
+                    (seq, acked) = (item.seq, 1);
+                }
             }
         }
+        if let (Some((first, pieces)), Some(link)) = (beside, link) {
+            link.out.release_run(&mut self.spares, first, pieces);
+        }
+        if let Some(window) = window {
+            window.ack_run(seq, acked);
+        }
+        lane.items.drain(..gone);
+        lane.sent -= gone;
+        if gone > 0 {
+            lane.first_ms = now.ms;
+        }
+        self.counters.confirm_wait_ms += waited_ms;
         self.counters.confirmed += count;
         self.counters.confirm_count += count;
         if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
