@@ -163,7 +163,7 @@ impl Court {
 
     fn edited(&mut self, message: &Message) -> Edited {
         match self.judge(message) {
-            Decision::Edit(edited) => *edited,
+            Decision::Edit(edited) => std::rc::Rc::unwrap_or_clone(edited),
             other => panic!("{}: {other:?}", message.name),
         }
     }
@@ -324,6 +324,7 @@ fn compressed_bodies_are_smaller_and_decompress_to_the_original_in_both_protocol
         let mut compressed = 0;
         for message in every_message().iter().filter(|m| m.is_task()) {
             let Decision::Edit(edited) = court.judge(message) else { continue };
+            let edited = std::rc::Rc::unwrap_or_clone(edited);
             let header = edited.header.unwrap();
             let header = ContentHeader::parse(&header).unwrap();
             let named = header.headers().unwrap().get(b"compression");

@@ -249,11 +249,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The group: a worker reads `taskset` over `group` in protocol 1 (celery/worker/strategy.py, proto1_to_proto2).
-    pub(crate) fn group_of_v1(&mut self) -> Option<Text<'a>> {
-        match self.taskset.take() {
-            Some(taskset) => taskset,
-            None => self.group.take(),
-        }
+    pub(crate) fn group_of_v1(&self) -> Option<&Text<'a>> {
+        self.taskset.as_ref().map_or(self.group.as_ref(), Option::as_ref)
     }
 
     pub(crate) const fn looks_like_result(&self) -> bool {

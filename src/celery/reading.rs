@@ -13,11 +13,9 @@
 //! A sign of protocol 1, besides `task` and `id`: the correlation id is the task's id, or the body has `retries`. Celery and its
 //! imitators always write both; other people's JSON with `task` and `id` in it must pass untouched.
 
-use std::borrow::Cow;
-
 use super::body::{self, BodyLimits, Serializer, Unreadable};
 use super::field::{Fields, Text};
-use super::task::{Protocol, Task};
+use super::task::{self, Task};
 use crate::wire::ContentHeader;
 
 /// One publish, in pieces that lie wherever it arrived.
@@ -35,10 +33,6 @@ pub struct Publish<'a> {
 
 /// What a publish is.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack of one judgement; a box would be an allocation a message"
-)]
 pub enum Reading<'a> {
     /// A Celery task.
     Task(Task<'a>),
@@ -74,31 +68,23 @@ impl NotTask {
     }
 }
 
-/// Says what a publish is. Protocol 2 costs one walk over the header table; the body is read only where it may be protocol 1.
+/// Says what a publish is. Protocol 2 costs a look at one header; the body is read only where it may be protocol 1.
 #[must_use]
 pub fn read<'a>(publish: &Publish<'a>, limits: &BodyLimits) -> Reading<'a> {
-    let mut task = Task::of(Protocol::V2);
-    let mut name = None;
-    if let Some(table) = publish.header.headers() {
-        for field in table.fields() {
-            if field.name == b"task" {
-                name = Some(field);
-            } else {
-                task.note(&field);
-            }
-        }
+    let headers = publish.header.headers();
+    let Some((headers, name)) = headers.and_then(|table| Some((table, table.field(b"task")?))) else {
+        return read_body(publish, headers.and_then(task::compression), limits);
+    };
+    match name.str_bytes() {
+        Some(name) if is_text(name) => Reading::Task(Task::of_headers(name, headers)),
+        Some(_) => Reading::Unreadable(Unreadable::Name),
+        None => Reading::NotTask(NotTask::Other),
     }
-    match name {
-        Some(name) => match name.str_bytes().map(std::str::from_utf8) {
-            Some(Ok(name)) => {
-                task.name = Cow::Borrowed(name);
-                Reading::Task(task)
-            }
-            Some(Err(_)) => Reading::Unreadable(Unreadable::Name),
-            None => Reading::NotTask(NotTask::Other),
-        },
-        None => read_body(publish, task.compression, limits),
-    }
+}
+
+/// Names are nearly always ASCII, which is told faster than UTF-8 is.
+fn is_text(name: &[u8]) -> bool {
+    name.is_ascii() || std::str::from_utf8(name).is_ok()
 }
 
 /// Celery's own exchanges whose messages are never tasks.
@@ -142,30 +128,12 @@ fn read_body<'a>(publish: &Publish<'a>, compression: Option<&'a [u8]>, limits: &
     })
 }
 
-fn v1<'a>(name: Text<'a>, mut fields: Fields<'a>, compression: Option<&'a [u8]>) -> Reading<'a> {
-    let name = match name.0 {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-    };
-    let Some(name) = name else { return Reading::Unreadable(Unreadable::Name) };
-    let group = fields.group_of_v1();
-    Reading::Task(Task {
-        name,
-        id: fields.id,
-        retries: fields.retries,
-        eta: fields.eta,
-        expires: fields.expires,
-        utc: fields.utc,
-        group,
-        root_id: fields.root_id,
-        parent_id: fields.parent_id,
-        lang: fields.lang,
-        shadow: fields.shadow,
-        time_limit: fields.time_limit,
-        ignore_result: fields.ignore_result,
-        compression,
-        ..Task::of(Protocol::V1)
-    })
+fn v1<'a>(name: Text<'a>, fields: Fields<'a>, compression: Option<&'a [u8]>) -> Reading<'a> {
+    if is_text(name.bytes()) {
+        Reading::Task(Task::of_body(name.0, fields, compression))
+    } else {
+        Reading::Unreadable(Unreadable::Name)
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +141,7 @@ mod tests {
     use super::*;
     use crate::celery::compression::Codec;
     use crate::celery::field::TimeLimit;
+    use crate::celery::task::Protocol;
     use crate::wire::{NewHeader, Table, TableWriter, Value};
 
     /// What is read of a publish with these headers, this correlation id and this JSON body.
@@ -201,7 +170,7 @@ mod tests {
 
     fn kind(headers: &TableWriter, id: &[u8], exchange: &[u8], json: &[u8]) -> &'static str {
         with_reading(headers, id, exchange, json, |reading| match reading {
-            Reading::Task(task) if task.protocol == Protocol::V2 => "v2",
+            Reading::Task(task) if task.protocol() == Protocol::V2 => "v2",
             Reading::Task(_) => "v1",
             Reading::NotTask(kind) => kind.label(),
             Reading::Unreadable(reason) => reason.label(),
@@ -259,7 +228,7 @@ mod tests {
         with_reading(&headers, b"", b"", b"", |reading| {
             let Reading::Task(task) = reading else { panic!("{reading:?}") };
             assert_eq!(
-                (task.expires.is_stated(), task.expires_at(), task.eta.is_stated()),
+                (task.expires().is_stated(), task.expires_at(), task.eta().is_stated()),
                 (true, None, false)
             );
         });
@@ -285,18 +254,18 @@ mod tests {
             .with("stamps", Value::Table(Table::new(b"")));
         with_reading(&headers, b"", b"", b"", |reading| {
             let Reading::Task(task) = reading else { panic!("{reading:?}") };
-            let of = |text: &Option<Text<'_>>| text.as_ref().unwrap().as_str().unwrap().to_owned();
+            let of = |text: Option<Text<'_>>| text.unwrap().as_str().unwrap().to_owned();
             assert_eq!(
-                [&task.id, &task.lang, &task.group, &task.root_id, &task.parent_id, &task.shadow]
+                [task.id(), task.lang(), task.group(), task.root_id(), task.parent_id(), task.shadow()]
                     .map(of)
                     .join(","),
                 "1,py,g,r,p,s"
             );
             assert_eq!(
-                (task.retries, task.ignore_result, task.codec()),
+                (task.retries(), task.ignore_result(), task.codec()),
                 (Some(2), Some(true), Some(Codec::Zlib))
             );
-            assert_eq!(task.time_limit, Some(TimeLimit { hard: Some(30.0), soft: Some(2.5) }));
+            assert_eq!(task.time_limit(), Some(TimeLimit { hard: Some(30.0), soft: Some(2.5) }));
         });
     }
 }

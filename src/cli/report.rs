@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::captured::Captured;
 use super::difference::{self, Difference};
-use crate::celery::{Reading, time};
+use crate::celery::{Reading, Stated, time};
 use crate::config::Config;
 use crate::policy::edit::{Edited, Packed};
 use crate::policy::{
@@ -174,11 +174,11 @@ fn subject(reading: &Reading<'_>) -> Option<Subject> {
     let Reading::Task(task) = reading else { return None };
     Some(Subject {
         name: task.name().to_owned(),
-        id: task.id.as_ref().map(|id| String::from_utf8_lossy(id.bytes()).into_owned()),
-        protocol: task.protocol.number(),
-        retries: task.retries.unwrap_or(0),
-        eta: task.eta.as_str().map(str::to_owned),
-        expires: task.expires.as_str().map(str::to_owned),
+        id: task.id().map(|id| String::from_utf8_lossy(id.bytes()).into_owned()),
+        protocol: task.protocol().number(),
+        retries: task.retries().unwrap_or(0),
+        eta: task.eta().as_str().map(str::to_owned),
+        expires: task.expires().as_str().map(str::to_owned),
     })
 }
 
@@ -293,9 +293,11 @@ impl Case<'_> {
     }
 
     fn expiry(&self, verdict: &Verdict<'_>) -> (String, String) {
-        let before = match self.message.task.map(|task| (task.expires.as_str(), task.expires_at())) {
-            Some((Some(_), Some(at))) => time::format(at),
-            Some((Some(text), None)) => format!("{text:?}, which cannot be judged"),
+        let before = match self.message.task.map(|task| (task.expires(), task.expires_at())) {
+            Some((Stated::Text(_), Some(at))) => time::format(at),
+            Some((expires, None)) => expires
+                .as_str()
+                .map_or_else(|| "none".to_owned(), |text| format!("{text:?}, which cannot be judged")),
             _ => "none".to_owned(),
         };
         let ttl = verdict.edits.ttl_ms.map(|ms| format!(", TTL {ms} ms")).unwrap_or_default();
@@ -328,7 +330,7 @@ impl Case<'_> {
 
     fn compression(&self, verdict: &Verdict<'_>, mode: Mode) -> (String, String) {
         let size = self.message.header.body_size;
-        let named = self.message.task.and_then(|task| task.compression).map(String::from_utf8_lossy);
+        let named = self.message.task.and_then(|task| task.compression()).map(String::from_utf8_lossy);
         let before =
             named.map_or_else(|| format!("{size} bytes, plain"), |name| format!("{size} bytes, {name}"));
         let new = self.edited.body.as_ref().map_or(0, Vec::len);

@@ -73,7 +73,7 @@ pub fn edit(
     }
     let mut expiry_unfit = false;
     let mut dated = None;
-    match (edits.expires, message.task.map(|task| task.protocol)) {
+    match (edits.expires, message.task.map(|task| task.protocol())) {
         (Some(at), Some(Protocol::V1)) => match date(at, message, body, means) {
             Some(bytes) => dated = Some(bytes),
             None => expiry_unfit = true,
@@ -108,7 +108,7 @@ pub fn edit(
 /// The body of a task of protocol 1, which says its expiry itself, with a new one.
 fn date(at: i64, message: &Message<'_>, body: &[&[u8]], means: &Means) -> Option<Vec<u8>> {
     let serializer = Serializer::of(message.header.content_type()?)?;
-    let codec = match message.task?.compression {
+    let codec = match message.task?.compression() {
         None => None,
         Some(_) => Some(message.task?.codec()?),
     };
@@ -124,7 +124,7 @@ fn repack(
 ) -> (Option<Vec<u8>>, Packed) {
     let Some(rule) = &edits.compression else { return (None, Packed::Untouched) };
     let size = body.iter().map(|part| u64_of(part.len())).sum();
-    let named = message.task.and_then(|task| task.compression);
+    let named = message.task.and_then(|task| task.compression());
     let mut packed = Packed::Untouched;
     if named.is_some() {
         // A name that Kombu does not know is the worker's to complain of.

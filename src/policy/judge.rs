@@ -78,8 +78,19 @@ impl Policy {
     /// What to do with a message.
     #[must_use]
     pub fn judge<'p>(&'p self, memo: &mut Memo, context: &Context<'_>, message: &Message<'_>) -> Verdict<'p> {
-        let verdict = self.judge_in(self.mode, memo, context, message);
-        if self.mode == Mode::Observe { verdict.only_observed() } else { verdict }
+        self.opinion(memo, context, message).unwrap_or_default()
+    }
+
+    /// The same; `None`: no rule and no route can speak of it, as far as its task's name tells, so it passes and nothing was observed.
+    #[must_use]
+    pub fn opinion<'p>(
+        &'p self,
+        memo: &mut Memo,
+        context: &Context<'_>,
+        message: &Message<'_>,
+    ) -> Option<Verdict<'p>> {
+        let verdict = self.judge_in(self.mode, memo, context, message)?;
+        Some(if self.mode == Mode::Observe { verdict.only_observed() } else { verdict })
     }
 
     /// What would be done if no dry run were on, anywhere.
@@ -90,7 +101,7 @@ impl Policy {
         context: &Context<'_>,
         message: &Message<'_>,
     ) -> Verdict<'p> {
-        self.judge_in(Mode::Observe, memo, context, message)
+        self.judge_in(Mode::Observe, memo, context, message).unwrap_or_default()
     }
 
     /// Whether a task has expired since it was accepted: asked when it leaves the spool or is sent again (P4).
@@ -123,7 +134,7 @@ impl Policy {
         wanted: impl Fn(&ExpiryRule) -> bool,
     ) -> Option<Expired<'p>> {
         let task = message.task?;
-        let plan = memo.plan(self, task.name());
+        let plan = memo.plan(self, task);
         if self.mode == Mode::Observe || plan.of(Aspect::Expiry).is_empty() {
             return None;
         }
@@ -141,14 +152,17 @@ impl Policy {
         memo: &mut Memo,
         context: &Context<'_>,
         message: &Message<'_>,
-    ) -> Verdict<'p> {
+    ) -> Option<Verdict<'p>> {
+        if self.is_blank() {
+            return None;
+        }
         let mut observing = Observing { all_live: mode == Mode::Observe, seen: Vec::new() };
         let Some(task) = message.task else {
             return self.judge_other(&mut observing, memo, context, message);
         };
-        let plan = memo.plan(self, task.name());
+        let plan = memo.plan(self, task);
         if plan.idle {
-            return Verdict::default();
+            return None;
         }
         let case = Case::new(self, context, message);
         let mut verdict = Verdict::default();
@@ -166,7 +180,7 @@ impl Policy {
             }
         }
         verdict.observed = observing.seen;
-        verdict
+        Some(verdict)
     }
 
     /// The first rule that matches and speaks of `aspect`; those in dry run before it are noted and passed by.
@@ -205,9 +219,9 @@ impl Policy {
         memo: &mut Memo,
         context: &Context<'_>,
         message: &Message<'_>,
-    ) -> Verdict<'p> {
+    ) -> Option<Verdict<'p>> {
         if self.of_others.is_empty() {
-            return Verdict::default();
+            return None;
         }
         let case = Case::new(self, context, message);
         let mut verdict = Verdict::default();
@@ -215,7 +229,7 @@ impl Policy {
             admission(by, rule, &case, memo, &mut verdict);
         }
         verdict.observed = std::mem::take(&mut observing.seen);
-        verdict
+        Some(verdict)
     }
 
     fn admit<'p>(
@@ -336,7 +350,7 @@ impl Policy {
         };
         let Some((by, rule)) = ruled.or_else(routed) else { return };
         verdict.because.compression = Some(by);
-        let packed = case.message.task.is_some_and(|task| task.compression.is_some());
+        let packed = case.message.task.is_some_and(|task| task.compression().is_some());
         let wanted = match rule.packing {
             Packing::Compress(_) if !packed => case.message.header.body_size >= rule.min_bytes,
             Packing::Decompress => packed,

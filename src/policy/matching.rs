@@ -178,11 +178,11 @@ impl Match {
                 && self.expires.is_none()
                 && self.protocol.is_none();
         };
-        self.retries.as_ref().is_none_or(|n| n.matches(task.retries.unwrap_or(0)))
-            && self.eta.is_none_or(|wanted| task.eta.is_stated() == wanted)
-            && self.expires.is_none_or(|wanted| task.expires.is_stated() == wanted)
-            && self.protocol.is_none_or(|wanted| task.protocol == wanted)
-            && self.compressed.is_none_or(|wanted| task.compression.is_some() == wanted)
+        self.retries.as_ref().is_none_or(|n| n.matches(task.retries().unwrap_or(0)))
+            && self.eta.is_none_or(|wanted| task.eta().is_stated() == wanted)
+            && self.expires.is_none_or(|wanted| task.expires().is_stated() == wanted)
+            && self.protocol.is_none_or(|wanted| task.protocol() == wanted)
+            && self.compressed.is_none_or(|wanted| task.compression().is_some() == wanted)
     }
 }
 

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::Policy;
 use super::aspects::Bucket;
 use super::rule::{Aspect, Mode};
+use crate::celery::Task;
 
 /// Names in one generation.
 const NAMES_MAX: usize = 16_384;
@@ -61,8 +62,8 @@ impl Plan {
 /// The memory of one thread for one [`Policy`]. A new policy needs a new one.
 #[derive(Debug, Default)]
 pub struct Memo {
-    young: FxHashMap<Box<str>, Rc<Plan>>,
-    old: FxHashMap<Box<str>, Rc<Plan>>,
+    young: FxHashMap<Box<[u8]>, Rc<Plan>>,
+    old: FxHashMap<Box<[u8]>, Rc<Plan>>,
     pub(super) buckets: FxHashMap<usize, Bucket>,
 }
 
@@ -85,16 +86,17 @@ impl Memo {
         self.len() == 0
     }
 
-    pub(super) fn plan(&mut self, policy: &Policy, task: &str) -> Rc<Plan> {
-        if let Some(plan) = self.young.get(task) {
+    pub(super) fn plan(&mut self, policy: &Policy, task: &Task<'_>) -> Rc<Plan> {
+        let name = task.name_bytes();
+        if let Some(plan) = self.young.get(name) {
             return Rc::clone(plan);
         }
-        let plan = self.old.remove(task).unwrap_or_else(|| Rc::new(Plan::new(policy, task)));
-        if task.len() <= NAME_BYTES_MAX {
+        let plan = self.old.remove(name).unwrap_or_else(|| Rc::new(Plan::new(policy, task.name())));
+        if name.len() <= NAME_BYTES_MAX {
             if self.young.len() >= NAMES_MAX {
                 self.old = std::mem::take(&mut self.young);
             }
-            self.young.insert(task.into(), Rc::clone(&plan));
+            self.young.insert(name.into(), Rc::clone(&plan));
         }
         plan
     }

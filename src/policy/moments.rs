@@ -16,10 +16,13 @@ pub(super) fn expired_at(task: &Task<'_>, now: i64) -> Option<i64> {
 /// The expiry that a rule gives a task, where it has none or a later one. What cannot be read is left alone.
 pub(super) fn imposed(rule: &ExpiryRule, task: &Task<'_>, now: i64) -> Option<i64> {
     let after = |span: i64| task.eta_at().map_or(now, |eta| eta.max(now)).saturating_add(span);
-    if task.eta.is_stated() && task.eta_at().is_none() {
+    if rule.default.is_none() && rule.max.is_none() {
         return None;
     }
-    if task.expires.is_stated() {
+    if task.eta().is_stated() && task.eta_at().is_none() {
+        return None;
+    }
+    if task.expires().is_stated() {
         let expires = task.expires_at()?;
         return rule.max.map(after).filter(|latest| expires > *latest);
     }

@@ -129,7 +129,7 @@ pub enum Decision {
     /// Byte for byte to the session's upstream.
     Pass,
     /// With changes.
-    Edit(Box<Edited>),
+    Edit(Rc<Edited>),
     /// Not at all.
     Settle(Box<Settled>),
 }

@@ -68,18 +68,36 @@ pub(super) struct Item {
     /// When it was accepted, in milliseconds.
     pub(super) at_ms: u64,
     /// What must be there before it is sent, and how it goes where that cannot be.
-    pub(super) wait: Option<Box<Wait>>,
+    pub(super) wait: Option<Wait>,
 }
 
-/// An item's target, and its way out.
+/// An item's target, whether it waits for it or not any more.
 #[derive(Debug)]
 pub(super) struct Wait {
-    /// What must be there first.
-    pub(super) target: Option<Rc<Target>>,
+    /// Items that are sent the same way share it.
+    pub(super) way: Rc<Way>,
     /// It waits until its login's backlog is empty: the spool could not take it.
     pub(super) behind: bool,
     /// The target is known to be there. The way out is kept: it may be gone by the time the broker looks.
     pub(super) met: bool,
+}
+
+impl Wait {
+    /// For something of ours: where its target cannot be had, it is left out.
+    pub(super) fn of(target: Rc<Target>) -> Self {
+        Self::on(Way { target: Some(target), otherwise: None }, false)
+    }
+
+    pub(super) fn on(way: Way, met: bool) -> Self {
+        Self { way: Rc::new(way), behind: false, met }
+    }
+}
+
+/// A target, and the way out.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    /// What must be there first.
+    pub(super) target: Option<Rc<Target>>,
     /// The publish method's payload for where it was going before the policy spoke; `None`: it is left out.
     pub(super) otherwise: Option<Vec<u8>>,
 }

@@ -1,6 +1,6 @@
 //! The walk over a whole table, every depth, that every publish's headers go through: syntax, depth and count (S1, S2).
 
-use super::num::usize_of;
+use super::num::{u32_clamped, usize_of};
 use super::table::TableError;
 
 /// No limit on depth can be set higher than this: the walk's stack is this large.
@@ -66,8 +66,86 @@ pub(super) const SHAPES: [u8; 256] = {
     shapes
 };
 
+/// Top-level entries whose places an [`Outline`] holds: Celery writes about twenty.
+const OUTLINE_MAX: usize = 32;
+/// Names are told apart by their length first, as far as it goes.
+const LENGTHS: usize = 16;
+
+/// Where the top-level entries of a table begin, noted while it was checked: whoever looks for a name need not walk again.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    starts: [u32; OUTLINE_MAX],
+    /// For each entry the one before it whose name is as long, counted from 1.
+    before: [u8; OUTLINE_MAX],
+    /// The last entry with a name of a length, counted from 1.
+    last: [u8; LENGTHS],
+    /// Entries there are, also where they are more than the places.
+    count: u32,
+}
+
+impl Default for Outline {
+    fn default() -> Self {
+        Self { starts: [0; OUTLINE_MAX], before: [0; OUTLINE_MAX], last: [0; LENGTHS], count: 0 }
+    }
+}
+
+impl Outline {
+    #[inline]
+    fn clear(&mut self) {
+        self.last = [0; LENGTHS];
+        self.count = 0;
+    }
+
+    #[inline]
+    fn note(&mut self, start: usize, len: u8) {
+        // Those beyond the places overwrite others: the count says that nobody may look then.
+        let at = usize_of(self.count) % OUTLINE_MAX;
+        self.count += 1;
+        if let (Some(s), Some(b), Some(l)) =
+            (self.starts.get_mut(at), self.before.get_mut(at), self.last.get_mut(usize::from(len) % LENGTHS))
+        {
+            *s = u32_clamped(start);
+            *b = *l;
+            *l = self.count.to_le_bytes()[0];
+        }
+    }
+
+    /// The last entry of this name in the table that was outlined, which is `bytes`; `None`: not all entries are known.
+    #[inline]
+    pub(super) fn last<'a>(&self, bytes: &'a [u8], name: &[u8]) -> Option<Option<&'a [u8]>> {
+        if usize_of(self.count) > OUTLINE_MAX {
+            return None;
+        }
+        let mut number = *self.last.get(name.len() % LENGTHS)?;
+        while let Some(at) = usize::from(number).checked_sub(1) {
+            let entry = bytes.get(usize_of(*self.starts.get(at)?)..)?;
+            let (len, rest) = entry.split_first()?;
+            if usize::from(*len) == name.len() && rest.get(..name.len())? == name {
+                return Some(Some(entry));
+            }
+            number = *self.before.get(at)?;
+        }
+        Some(None)
+    }
+}
+
 /// Walks a whole table, every depth, and counts its entries and items. Runs on every publish: no allocation, no recursion.
 pub fn check_table(bytes: &[u8], limits: &TableLimits) -> Result<usize, TableError> {
+    walk(bytes, limits, |_, _| {})
+}
+
+/// The same, and `outline` knows then where its entries are.
+pub fn check_and_outline(
+    bytes: &[u8],
+    limits: &TableLimits,
+    outline: &mut Outline,
+) -> Result<usize, TableError> {
+    outline.clear();
+    walk(bytes, limits, |start, len| outline.note(start, len))
+}
+
+#[inline]
+fn walk(bytes: &[u8], limits: &TableLimits, mut top: impl FnMut(usize, u8)) -> Result<usize, TableError> {
     // Where each container that is still open ends, and (a bit each, the newest lowest) whether it is an array.
     let mut ends = [0_usize; TABLE_DEPTH_MAX];
     let mut arrays = 0_u64;
@@ -76,7 +154,7 @@ pub fn check_table(bytes: &[u8], limits: &TableLimits) -> Result<usize, TableErr
     let mut end = bytes.len();
     let mut rest = bytes;
     loop {
-        while rest.is_empty() {
+        let Some((&first, after)) = rest.split_first() else {
             if depth == 0 {
                 return Ok(entries);
             }
@@ -85,16 +163,29 @@ pub fn check_table(bytes: &[u8], limits: &TableLimits) -> Result<usize, TableErr
             end = ends.get(depth).copied().unwrap_or(0);
             arrays >>= 1;
             rest = bytes.get(inner_end..end).ok_or(TableError::Short)?;
-        }
+            continue;
+        };
         entries += 1;
         if entries > limits.entries {
             return Err(TableError::TooManyEntries);
         }
         if arrays & 1 == 0 {
-            let (&len, after) = rest.split_first().ok_or(TableError::Short)?;
-            rest = after.get(usize::from(len)..).ok_or(TableError::Short)?;
+            if depth == 0 {
+                top(bytes.len() - rest.len(), first);
+            }
+            rest = after.get(usize::from(first)..).ok_or(TableError::Short)?;
+            // Most entries are strings, and most of the others null.
+            if let Some((&[b'S', a, b, c, d], after)) = rest.split_first_chunk::<5>() {
+                let len = usize_of(u32::from_be_bytes([a, b, c, d]));
+                rest = after.get(len..).ok_or(TableError::Short)?;
+                continue;
+            }
         }
         let (&tag, after) = rest.split_first().ok_or(TableError::Short)?;
+        if tag == b'V' {
+            rest = after;
+            continue;
+        }
         let shape = SHAPES.get(usize::from(tag)).copied().unwrap_or(UNKNOWN);
         rest = match shape {
             UNKNOWN => return Err(TableError::UnknownTag(tag)),

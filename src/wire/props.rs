@@ -5,7 +5,7 @@
 pub use super::compose::NewHeader;
 use super::num::{u32_clamped, usize_of};
 use super::reader::{Reader, Short};
-use super::table::Table;
+use super::table::{Outline, Table};
 
 /// Class basic.
 pub const CLASS_BASIC: u16 = 60;
@@ -79,11 +79,6 @@ impl Property {
         self as usize
     }
 
-    /// The one at a place of [`Property::ALL`].
-    fn at(index: u32) -> Option<Self> {
-        Self::ALL.get(usize_of(index)).copied()
-    }
-
     /// Its bit in the flags word.
     #[must_use]
     pub const fn flag(self) -> u16 {
@@ -142,7 +137,7 @@ impl From<Short> for PropsError {
 }
 
 /// A header frame's payload, read in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct ContentHeader<'a> {
     /// Octets of body that follow.
     pub body_size: u64,
@@ -152,7 +147,34 @@ pub struct ContentHeader<'a> {
     payload: &'a [u8],
     /// Where each property that is there begins. Offsets, as slices would be a quarter of a kilobyte to move about for every message.
     starts: [u32; PROPERTIES],
+    /// Of the header table, where it has been checked.
+    outline: Option<&'a Outline>,
 }
+
+impl PartialEq for ContentHeader<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.payload == other.payload
+    }
+}
+
+impl Eq for ContentHeader<'_> {}
+
+/// [`Property::shape`] by number.
+const SHAPES: [Shape; PROPERTIES] = {
+    let mut shapes = [Shape::Short; PROPERTIES];
+    let mut at = 0;
+    while at < PROPERTIES {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "evaluated when this is compiled; the index is in bounds"
+        )]
+        {
+            shapes[at] = Property::ALL[at].shape();
+        }
+        at += 1;
+    }
+    shapes
+};
 
 impl<'a> ContentHeader<'a> {
     /// Reads a header frame's payload. The header table is delimited here, not checked: see [`super::table::check_table`].
@@ -173,23 +195,35 @@ impl<'a> ContentHeader<'a> {
         }
         let mut starts = [0; PROPERTIES];
         let mut left = flags;
+        let mut at = payload.len() - reader.rest().len();
         // Most messages have four to seven of the fourteen: only those cost anything.
-        while let Some((property, slot)) =
-            Property::at(left.leading_zeros()).zip(starts.get_mut(usize_of(left.leading_zeros())))
-        {
-            left &= !property.flag();
-            *slot = u32_clamped(payload.len() - reader.rest().len());
-            match property.shape() {
-                Shape::Short => reader.shortstr()?,
-                Shape::Table => reader.longstr()?,
-                Shape::Octet => reader.take(1)?,
-                Shape::Eight => reader.take(8)?,
+        while left != 0 {
+            let number = usize_of(left.leading_zeros());
+            let (Some(slot), Some(shape)) = (starts.get_mut(number), SHAPES.get(number)) else { break };
+            left &= !(0x8000 >> number);
+            *slot = u32_clamped(at);
+            // One that runs past the end is noticed by the next that is read, or at the end.
+            at += match shape {
+                Shape::Short => 1 + usize::from(*payload.get(at).ok_or(Short)?),
+                Shape::Table => {
+                    let len = payload.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(Short)?;
+                    4 + usize_of(u32::from_be_bytes(*len))
+                }
+                Shape::Octet => 1,
+                Shape::Eight => 8,
             };
         }
-        match reader.rest().len() {
-            0 => Ok(Self { body_size, flags, payload, starts }),
-            n => Err(PropsError::Trailing(n)),
+        match payload.len().checked_sub(at) {
+            Some(0) => Ok(Self { body_size, flags, payload, starts, outline: None }),
+            Some(n) => Err(PropsError::Trailing(n)),
+            None => Err(PropsError::Short),
         }
+    }
+
+    /// The same header, whose table has been checked and outlined.
+    #[must_use]
+    pub const fn outlined(self, outline: &'a Outline) -> Self {
+        Self { outline: Some(outline), ..self }
     }
 
     /// A property as it was sent: a short string or a table with its length before it. `None` where absent.
@@ -237,7 +271,8 @@ impl<'a> ContentHeader<'a> {
     /// The application's table.
     #[must_use]
     pub fn headers(&self) -> Option<Table<'a>> {
-        self.raw(Property::Headers)?.get(4..).map(Table::new)
+        let bytes = self.raw(Property::Headers)?.get(4..)?;
+        Some(Table::outlined(bytes, self.outline))
     }
 
     /// 2 is persistent.

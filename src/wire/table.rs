@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::check::{LONG, NESTED, SHAPES, UNKNOWN};
-pub use super::check::{TABLE_DEPTH_MAX, TableLimits, check_table};
+pub use super::check::{Outline, TABLE_DEPTH_MAX, TableLimits, check_and_outline, check_table};
 use super::num::usize_of;
 use super::reader::{Reader, Short};
 pub use super::value::Value;
@@ -46,16 +46,31 @@ impl From<Short> for TableError {
 }
 
 /// A field table's bytes, without the four octets of length before them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
     bytes: &'a [u8],
+    /// Where its entries are, where somebody has noted it.
+    outline: Option<&'a Outline>,
 }
+
+impl PartialEq for Table<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Table<'_> {}
 
 impl<'a> Table<'a> {
     /// A table over `bytes`; nothing is checked yet.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
+        Self { bytes, outline: None }
+    }
+
+    /// The table that `outline` was made of by [`check_and_outline`].
+    pub(super) const fn outlined(bytes: &'a [u8], outline: Option<&'a Outline>) -> Self {
+        Self { bytes, outline }
     }
 
     /// The bytes themselves.
@@ -80,7 +95,17 @@ impl<'a> Table<'a> {
     /// The value under `name`; of duplicates the last, as a Python dict built from the table has it.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<Value<'a>> {
-        self.fields().filter(|field| field.name == name).last().and_then(|field| field.value())
+        self.field(name)?.value()
+    }
+
+    /// The same, the value not yet read.
+    #[inline]
+    #[must_use]
+    pub fn field(&self, name: &[u8]) -> Option<Field<'a>> {
+        match self.outline.and_then(|outline| outline.last(self.bytes, name)) {
+            Some(entry) => Fields { rest: entry? }.next(),
+            None => self.fields().filter(|field| field.name == name).last(),
+        }
     }
 }
 
@@ -366,5 +391,25 @@ pub(super) mod tests {
         let bytes = TableWriter::new().str("k", b"1").str("k", b"2").into_bytes();
         assert_eq!(Table::new(&bytes).get(b"k"), Some(Value::Str(b"2")));
         assert_eq!(Table::new(&bytes).get(b"other"), None);
+    }
+
+    #[test]
+    fn an_outlined_table_answers_as_a_walk_over_it_does_also_where_it_has_more_entries_than_places() {
+        for count in [0, 1, 31, 32, 33, 100] {
+            let mut bytes = every_type();
+            for n in 0..count {
+                write_entry(&mut bytes, format!("name{}", n % 40).as_bytes(), &Value::I32(n));
+            }
+            let mut outline = Outline::default();
+            // What an earlier message left in it does not matter.
+            check_and_outline(&every_type(), &TableLimits::default(), &mut outline).unwrap();
+            let entries = check_and_outline(&bytes, &TableLimits::default(), &mut outline);
+            assert_eq!(entries, check_table(&bytes, &TableLimits::default()));
+            let (outlined, plain) = (Table::outlined(&bytes, Some(&outline)), Table::new(&bytes));
+            for field in plain.fields() {
+                assert_eq!(outlined.get(field.name), plain.get(field.name));
+            }
+            assert_eq!(outlined.get(b"in"), None, "what is nested has no name here");
+        }
     }
 }

@@ -61,7 +61,7 @@ impl SimJudge {
             edited.body = Some(body);
         }
         self.ledger.judged(id, Fate::Goes { upstream: to, doomed });
-        Decision::Edit(Box::new(edited))
+        Decision::Edit(Rc::new(edited))
     }
 
     fn settle(&mut self, view: &PublishView<'_>, id: Id) -> Decision {

@@ -43,16 +43,17 @@ impl Desk {
     /// What a worker would have published of an expired task: a result for whoever may wait for it, and the event.
     pub(super) fn revocation(&mut self, case: &Case<'_>) -> Vec<Authored> {
         let Some(task) = case.message.task else { return Vec::new() };
-        let Some(id) = &task.id else { return Vec::new() };
+        let Some(id) = &task.id() else { return Vec::new() };
         let mut instead = Vec::with_capacity(2);
         let reply_to = case.publish.header.reply_to().filter(|queue| !queue.is_empty());
         if let Some(reply_to) = reply_to
-            && task.ignore_result != Some(true)
+            && task.ignore_result() != Some(true)
         {
+            let (group, parent_id) = (task.group(), task.parent_id());
             let revoked = Revoked {
                 id: id.bytes(),
-                group: task.group.as_ref().map(|text| text.bytes()),
-                parent_id: task.parent_id.as_ref().map(|text| text.bytes()),
+                group: group.as_ref().map(|text| text.bytes()),
+                parent_id: parent_id.as_ref().map(|text| text.bytes()),
             };
             instead.push(own(revoked_result(&revoked, reply_to, case.now.wall_us)));
         }

@@ -1,6 +1,9 @@
 //! A verdict that lets a message go on, as the Hub's edits: where to, and with which bytes.
 
+use std::rc::Rc;
+
 use super::tally::{Did, Kind};
+use super::target::{Still, Targets};
 use super::{Case, Desk, OWN};
 use crate::celery::compression::Codec;
 use crate::metrics::{self, Mistake, TaskVerdict};
@@ -55,25 +58,44 @@ impl Desk {
     fn carry(&mut self, case: &Case<'_>, verdict: &Verdict<'_>, made: edit::Edited) -> Decision {
         let edits = &verdict.edits;
         let upstream = edits.upstream.map(UpstreamId).filter(|upstream| *upstream != OWN);
-        let place = edits.place(case.publish.exchange).map(|(exchange, routing_key)| Place {
-            exchange: exchange.to_vec(),
-            routing_key: routing_key.to_vec(),
-        });
         let to = upstream.unwrap_or(OWN);
-        let target = match edits.destination {
-            Some(destination) => self.targets.of(destination, edits.delayed_key.is_some()),
-            None if upstream.is_some() => self.targets.of_meant(case),
-            None => None,
+        let durable = edits.tier.map(|tier| tier == Tier::Durable);
+        let watch_return =
+            case.message.task.is_some() && (edits.mandatory || case.snapshot.watches_returns(to.0));
+        let make = |targets: &mut Targets, made: edit::Edited| {
+            let target = match edits.destination {
+                Some(destination) => targets.of(destination, edits.delayed_key.is_some()),
+                None if upstream.is_some() => targets.of_meant(case),
+                None => None,
+            };
+            let place = edits.place(case.publish.exchange).map(|(exchange, routing_key)| Place {
+                exchange: exchange.to_vec(),
+                routing_key: routing_key.to_vec(),
+            });
+            Rc::new(Edited {
+                upstream,
+                place,
+                target,
+                header: made.header,
+                body: made.body,
+                durable,
+                watch_return,
+            })
         };
-        let edited = Edited {
-            upstream,
-            place,
-            target,
-            header: made.header,
-            body: made.body,
-            durable: edits.tier.map(|tier| tier == Tier::Durable),
-            watch_return: case.message.task.is_some()
-                && (edits.mandatory || case.snapshot.watches_returns(to.0)),
+        let plain = made.header.is_none() && made.body.is_none() && edits.delayed_key.is_none();
+        let edited = match edits.destination.filter(|_| plain) {
+            Some(destination) => {
+                let key = Still { destination, upstream, durable, watch_return };
+                match self.targets.still(&key) {
+                    Some(known) => known,
+                    None => {
+                        let edited = make(&mut self.targets, made);
+                        self.targets.keep_still(key, Rc::clone(&edited));
+                        edited
+                    }
+                }
+            }
+            None => make(&mut self.targets, made),
         };
         let changed = edited.upstream.is_some()
             || edited.place.is_some()
@@ -90,9 +112,9 @@ impl Desk {
                 passed_expired: verdict.passed_expired,
             },
         };
-        self.count(case, kind, edits.destination);
+        self.count(case, &kind, edits.destination);
         if changed || edited.watch_return || edited.durable.is_some() {
-            Decision::Edit(Box::new(edited))
+            Decision::Edit(edited)
         } else {
             Decision::Pass
         }

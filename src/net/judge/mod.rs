@@ -22,7 +22,7 @@ pub use snapshot::Snapshot;
 
 use crate::celery::{self, NotTask, Reading, Task, Unreadable};
 use crate::metrics::{self, Metrics, Mode, NonTask, TaskVerdict};
-use crate::policy::{By, Context, Destination, Fate, Memo, Message, Policy, Verdict};
+use crate::policy::{Because, By, Context, Destination, Fate, Memo, Message, Policy, Verdict};
 use crate::session::{Decision, Held, Judge, Now, PublishView, UpstreamId};
 use authored::Node;
 use complaint::Complaints;
@@ -179,11 +179,15 @@ impl<'a> Case<'a> {
 impl Desk {
     fn judge(&mut self, case: &Case<'_>) -> Decision {
         let policy = case.policy();
-        let verdict = if policy.is_blank() {
-            Verdict::default()
-        } else {
-            let context = case.context(self.random());
-            policy.judge(&mut self.memo, &context, &case.message)
+        let context = case.context(self.random());
+        let Some(verdict) = policy.opinion(&mut self.memo, &context, &case.message) else {
+            // Nobody speaks of it: it counts, and that is nearly always all.
+            return if case.message.task.is_some() && case.snapshot.watches_returns(OWN.0) {
+                self.forward(case, Verdict::default())
+            } else {
+                self.count(case, &Kind::new(TaskVerdict::Forward, Because::default()), None);
+                Decision::Pass
+            };
         };
         if !verdict.observed.is_empty() {
             self.observed(case, &verdict);
@@ -196,7 +200,7 @@ impl Desk {
     }
 
     /// Counts a task; `to`: where the policy sends it.
-    fn count(&mut self, case: &Case<'_>, kind: Kind, to: Option<&Destination>) {
+    fn count(&mut self, case: &Case<'_>, kind: &Kind, to: Option<&Destination>) {
         if case.message.task.is_some() {
             self.tally.count(case, kind, to);
         } else if let Some(by) = kind.because.admission {
@@ -239,7 +243,7 @@ impl Desk {
     fn pass(&mut self, case: &Case<'_>, verdict: &Verdict<'_>) -> Decision {
         let mut kind = Kind::new(TaskVerdict::Forward, verdict.because);
         kind.did.passed_expired = verdict.passed_expired;
-        self.count(case, kind, None);
+        self.count(case, &kind, None);
         Decision::Pass
     }
 

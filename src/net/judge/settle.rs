@@ -55,7 +55,7 @@ impl Desk {
         at: i64,
     ) -> Decision {
         let Some(expiry) = self.expire(case, because.expiry, action, at) else {
-            self.count(case, Kind::new(TaskVerdict::Forward, *because), None);
+            self.count(case, &Kind::new(TaskVerdict::Forward, *because), None);
             return Decision::Pass;
         };
         self.count_expired(case, because, expiry.word);
@@ -108,7 +108,7 @@ impl Desk {
         };
         tracing::debug!(
             task = case.message.task.map_or("", |task| task.name()),
-            id = case.message.task.and_then(|task| task.id.as_ref()).and_then(|id| id.as_str()),
+            id = case.message.task.and_then(|task| task.id()).as_ref().and_then(|id| id.as_str()),
             rule = by.map(|by| case.policy().name_of(by)),
             action = metrics::Word::word(word),
             "a task has expired"
@@ -117,7 +117,7 @@ impl Desk {
     }
 
     fn count_expired(&mut self, case: &Case<'_>, because: &Because, word: metrics::ExpiryAction) {
-        self.count(case, Kind::new(TaskVerdict::Expire, *because), None);
+        self.count(case, &Kind::new(TaskVerdict::Expire, *because), None);
         if let Some(by) = because.expiry {
             self.tally.rule(case.policy(), by).expired.of(word).inc();
         }
@@ -140,7 +140,7 @@ impl Desk {
                 let death =
                     Death { word: metrics::DeadLetter::Refused, detail: reason, by: because.admission };
                 let Some(letter) = self.dead_letter(case, place, &death) else {
-                    self.count(case, Kind::new(TaskVerdict::Forward, *because), None);
+                    self.count(case, &Kind::new(TaskVerdict::Forward, *because), None);
                     return Decision::Pass;
                 };
                 (Settle::Ack, vec![letter])
@@ -148,7 +148,7 @@ impl Desk {
         };
         let dead = !instead.is_empty();
         let verdict = if dead { TaskVerdict::DeadLetter } else { TaskVerdict::Refuse };
-        self.count(case, Kind::new(verdict, *because), None);
+        self.count(case, &Kind::new(verdict, *because), None);
         if !dead {
             self.metrics.delivery.ledger.accepted.inc();
             self.metrics.delivery.ledger.refused.of(metrics::Refusal::Policy).inc();

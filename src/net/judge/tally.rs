@@ -1,12 +1,11 @@
-//! What is counted of each task (M2), with the counters' handles kept: a task like the last one costs a comparison and no hash.
+//! What is counted of each task (M2), with the counters' handles kept: looked up once a task by its name.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::{Case, OWN};
-use crate::celery::delayed;
+use crate::celery::{Task, delayed};
 use crate::metrics::{IntCounter, Metrics, Mode, RuleMetrics, TaskVerdict};
 use crate::policy::{Aspect, Because, By, Destination, Policy};
 
@@ -45,7 +44,6 @@ impl Kind {
 /// The counters of tasks that are alike.
 #[derive(Debug)]
 struct Way {
-    name: Box<str>,
     exchange: Box<[u8]>,
     routing_key: Box<[u8]>,
     kind: Kind,
@@ -55,13 +53,11 @@ struct Way {
 }
 
 impl Way {
-    fn is(&self, case: &Case<'_>, name: &str, kind: &Kind, to: Option<&Destination>) -> bool {
-        // What differs most often comes first: names.
-        *self.name == *name
-            && self.kind == *kind
+    fn is(&self, case: &Case<'_>, kind: &Kind, to: Option<&Destination>) -> bool {
+        self.to == to.map(std::ptr::from_ref)
             && *self.routing_key == *case.publish.routing_key
             && *self.exchange == *case.publish.exchange
-            && self.to == to.map(std::ptr::from_ref)
+            && self.kind == *kind
     }
 
     fn count(&self) {
@@ -75,31 +71,23 @@ impl Way {
 #[derive(Debug)]
 pub(super) struct Tally {
     metrics: Arc<Metrics>,
-    last: Option<Rc<Way>>,
-    ways: FxHashMap<Box<str>, Vec<Rc<Way>>>,
+    ways: FxHashMap<Box<[u8]>, Vec<Way>>,
     rules: FxHashMap<By, RuleMetrics>,
 }
 
 impl Tally {
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, last: None, ways: FxHashMap::default(), rules: FxHashMap::default() }
+        Self { metrics, ways: FxHashMap::default(), rules: FxHashMap::default() }
     }
 
     /// Counts a task; `to`: where the policy sends it.
-    pub fn count(&mut self, case: &Case<'_>, kind: Kind, to: Option<&Destination>) {
-        let Some(name) = case.message.task.map(|task| task.name()) else { return };
-        if let Some(last) = self.last.as_ref().filter(|last| last.is(case, name, &kind, to)) {
-            last.count();
-            return;
+    pub fn count(&mut self, case: &Case<'_>, kind: &Kind, to: Option<&Destination>) {
+        let Some(task) = case.message.task else { return };
+        let known = self.ways.get(task.name_bytes());
+        match known.and_then(|ways| ways.iter().find(|way| way.is(case, kind, to))) {
+            Some(way) => way.count(),
+            None => self.learn(case, task, kind, to),
         }
-        let alike = |way: &&Rc<Way>| way.is(case, name, &kind, to);
-        let known = self.ways.get(name).and_then(|ways| ways.iter().find(alike));
-        let way = match known {
-            Some(way) => Rc::clone(way),
-            None => self.learn(case, name, kind, to),
-        };
-        way.count();
-        self.last = Some(way);
     }
 
     /// The counters of a rule or a route.
@@ -107,15 +95,16 @@ impl Tally {
         self.rules.entry(by).or_insert_with(|| self.metrics.tasks.rule(&policy.name_of(by)))
     }
 
-    fn learn(&mut self, case: &Case<'_>, name: &str, kind: Kind, to: Option<&Destination>) -> Rc<Way> {
-        let way = Rc::new(Way {
-            name: name.into(),
+    fn learn(&mut self, case: &Case<'_>, task: &Task<'_>, kind: &Kind, to: Option<&Destination>) {
+        let way = Way {
             exchange: case.publish.exchange.into(),
             routing_key: case.publish.routing_key.into(),
-            kind,
+            kind: *kind,
             to: to.map(std::ptr::from_ref),
-            counters: self.counters(case, name, &kind, to),
-        });
+            counters: self.counters(case, task.name(), kind, to),
+        };
+        way.count();
+        let name = task.name_bytes();
         if name.len() <= NAME_BYTES_MAX {
             if self.ways.len() >= NAMES_MAX {
                 self.ways.clear();
@@ -124,9 +113,8 @@ impl Tally {
             if ways.len() >= WAYS_MAX {
                 ways.clear();
             }
-            ways.push(Rc::clone(&way));
+            ways.push(way);
         }
-        way
     }
 
     fn counters(

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Case;
 use crate::policy::{Declare, Destination, Permission};
-use crate::session::Target;
+use crate::session::{Edited, Target, UpstreamId};
 use crate::wire::method::{MethodId, MethodWriter};
 
 /// Where a delayed delivery comes out after its last level, and which queues must be bound to.
@@ -28,10 +28,31 @@ pub(super) struct Targets {
     by_destination: FxHashMap<(*const Destination, bool), Option<Rc<Target>>>,
     by_queue: FxHashMap<Box<[u8]>, Option<Rc<Target>>>,
     all: FxHashSet<Rc<Target>>,
+    stills: FxHashMap<Still, Rc<Edited>>,
     events: Option<Rc<Target>>,
 }
 
+/// Edits that change where a message goes and none of its bytes: one for all messages that go there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Still {
+    /// Its place in the policy, which does not move.
+    pub destination: *const Destination,
+    pub upstream: Option<UpstreamId>,
+    pub durable: Option<bool>,
+    pub watch_return: bool,
+}
+
 impl Targets {
+    /// Edits that were made before.
+    pub fn still(&self, key: &Still) -> Option<Rc<Edited>> {
+        self.stills.get(key).cloned()
+    }
+
+    /// Edits that will be asked for again. There are no more than the policy has destinations.
+    pub fn keep_still(&mut self, key: Still, edited: Rc<Edited>) {
+        self.stills.insert(key, edited);
+    }
+
     /// What a destination needs; `destination` lies in the policy in force. `delayed`: it is reached through Celery's delayed delivery.
     pub fn of(&mut self, destination: &Destination, delayed: bool) -> Option<Rc<Target>> {
         let key = (std::ptr::from_ref(destination), delayed);

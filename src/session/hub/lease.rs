@@ -278,7 +278,7 @@ impl Hub {
         let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) else { return };
         if let Some(wait) = &mut item.wait {
             wait.behind = false;
-            if wait.target.is_none() && wait.otherwise.is_none() {
+            if wait.way.target.is_none() && wait.way.otherwise.is_none() {
                 item.wait = None;
             }
         }

@@ -11,10 +11,12 @@ mod login;
 mod look;
 mod mechanism;
 mod methods;
+mod moves;
 mod pin;
 mod publish;
 mod replay;
 mod retry;
+mod row;
 mod settle;
 mod spool;
 mod strike;
@@ -157,6 +159,7 @@ pub struct Hub {
     judge_at_ms: u64,
     serial: u64,
     spares: Spares,
+    moves: moves::Moves,
     actions: VecDeque<Action>,
     dirty_links: Vec<LinkId>,
     dirty_sessions: Vec<SessionId>,
@@ -222,6 +225,7 @@ impl Hub {
             judge_at_ms: 0,
             serial: 0,
             spares: Spares::default(),
+            moves: moves::Moves::default(),
             actions: VecDeque::new(),
             dirty_links: Vec::new(),
             dirty_sessions: Vec::new(),
@@ -310,8 +314,17 @@ impl Hub {
             if s.gate != Gate::Open {
                 break;
             }
+            let state = s.state;
             let rest = buf.get(at..).unwrap_or(&[]);
-            let step = match s.state {
+            if state == State::Running && publish::begins_publish(rest) {
+                let took = self.publishes(now, sid, rest, judge);
+                at += took;
+                if took > 0 {
+                    continue;
+                }
+            }
+            let Some(s) = self.sessions.get(sid.0) else { break };
+            let step = match state {
                 State::Done => {
                     at = buf.len();
                     break;
@@ -599,6 +612,7 @@ impl Hub {
         upstreams: Vec<UpstreamSettings>,
     ) -> Vec<UpstreamId> {
         self.limits = limits;
+        self.moves.forget();
         let mut order = Vec::new();
         for settings in upstreams {
             let settings = Rc::new(settings);

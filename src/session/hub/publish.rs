@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
+use super::row::End;
 use super::{Hub, Step};
 use crate::session::client::{Assembly, Owed, Pin, State};
 use crate::session::judge::{Authored, Decision, Edited, Judge, PublishView, SessionFacts, Settle, Settled};
-use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
+use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait, Way};
 use crate::session::stream::CHUNK_BYTES;
 use crate::session::upstream::{LinkState, TargetState};
 use crate::session::{LaneId, Now, OutStream, Refusal, SessionId, Spares, Spot, Target, UpstreamId};
@@ -13,12 +14,13 @@ use crate::wire::frame::{ChannelId, FRAME_OVERHEAD, Frame, FrameKind, parse_fram
 use crate::wire::method::{self, MethodId, Publish};
 use crate::wire::num::{u32_clamped, u64_of, usize_of};
 use crate::wire::props::{ContentHeader, PropsError};
-use crate::wire::table::{TableError, check_table};
+use crate::wire::table::{Outline, TableError, check_and_outline};
 
 /// A message that is all there.
 struct Whole<'a> {
     /// Its frames as the client sent them, one after the other.
     frames: &'a [u8],
+    method_payload: &'a [u8],
     publish: Publish<'a>,
     header: ContentHeader<'a>,
     header_payload: &'a [u8],
@@ -79,7 +81,11 @@ impl Frames<'_> {
         channel: u16,
         frame_max: u32,
     ) -> Spot {
-        out.keep(spares, self.len(frame_max), |out| self.write(out, channel, frame_max))
+        let most = match *self {
+            Self::Raw(bytes) if frame_max == 0 || bytes.len() <= usize_of(frame_max) => bytes.len(),
+            _ => self.len(frame_max),
+        };
+        out.keep(spares, most, |out| self.write(out, channel, frame_max))
     }
 
     fn write(&self, out: &mut Vec<u8>, channel: u16, frame_max: u32) {
@@ -151,9 +157,12 @@ impl Hub {
         if let Some((header_payload, parts, len)) =
             look_ahead(frame, rest, frame_max, self.limits.message_bytes, &mut body)
         {
-            let header = self.read_header(header_payload)?;
+            let mut outline = Outline::default();
+            let header = self.read_header(header_payload, &mut outline)?;
+            self.counters.frames_in += 1 + u64_of(parts);
             let whole = Whole {
                 frames: rest.get(..len).unwrap_or(&[]),
+                method_payload: frame.payload,
                 publish,
                 header,
                 header_payload,
@@ -170,18 +179,67 @@ impl Hub {
         Ok(Step::Took(frame.wire_len()))
     }
 
-    fn read_header<'a>(&mut self, payload: &'a [u8]) -> Result<ContentHeader<'a>, Refusal> {
+    /// Publishes at the front of `buf`, for as long as they are plain; how many octets are done with. 0: `client_frame` is asked.
+    pub(super) fn publishes(&mut self, now: Now, sid: SessionId, buf: &[u8], judge: &mut dyn Judge) -> usize {
+        let (len, end) = self.row(now, sid, buf, judge);
+        match end {
+            End::Other => len,
+            End::Judged { seq, decision } => {
+                len + self.judged(now, sid, buf.get(len..).unwrap_or(&[]), seq, decision).unwrap_or(0)
+            }
+        }
+    }
+
+    /// A publish that `row` has seen to be whole and has had judged.
+    fn judged(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        rest: &[u8],
+        seq: u64,
+        decision: Decision,
+    ) -> Option<usize> {
+        let (frame_max, message_bytes) = (self.sessions.get(sid.0)?.frame_max, self.limits.message_bytes);
+        let frame = parse_frame(rest, frame_max).ok()??;
+        let publish = method::publish(method::split(frame.payload).ok()?.1).ok()?;
+        let mut body: [&[u8]; 8] = [&[]; 8];
+        let (header_payload, parts, len) = look_ahead(frame, rest, frame_max, message_bytes, &mut body)?;
+        self.counters.frames_in += 2 + u64_of(parts);
+        let whole = Whole {
+            frames: rest.get(..len)?,
+            method_payload: frame.payload,
+            publish,
+            header: ContentHeader::parse(header_payload).ok()?,
+            header_payload,
+            body: body.get(..parts)?,
+        };
+        let ch = frame.channel.0;
+        match self.decided(now, sid, ch, seq, &whole, decision) {
+            Ok(()) => Some(len),
+            Err(refusal) => {
+                self.refuse(now, sid, ch, &refusal);
+                Some(frame.wire_len())
+            }
+        }
+    }
+
+    fn read_header<'a>(
+        &mut self,
+        payload: &'a [u8],
+        outline: &'a mut Outline,
+    ) -> Result<ContentHeader<'a>, Refusal> {
         let header = ContentHeader::parse(payload).map_err(|e| {
             let code = if matches!(e, PropsError::Class(_) | PropsError::Weight(_)) { 505 } else { 541 };
             Refusal::connection(code, e.to_string(), MethodId::BASIC_PUBLISH)
         })?;
         if let Some(table) = header.headers() {
-            check_table(table.bytes(), &self.limits.table).map_err(|e| {
+            check_and_outline(table.bytes(), &self.limits.table, outline).map_err(|e| {
                 self.counters.limit_table += 1;
                 let code =
                     if matches!(e, TableError::TooDeep | TableError::TooManyEntries) { 502 } else { 541 };
                 Refusal::connection(code, e.to_string(), MethodId::BASIC_PUBLISH)
             })?;
+            return Ok(header.outlined(outline));
         }
         Ok(header)
     }
@@ -229,7 +287,7 @@ impl Hub {
         let left = match (left, frame.kind) {
             (None, FrameKind::Header) => {
                 let size = self.body_size(frame.payload)?;
-                self.read_header(frame.payload)?;
+                self.read_header(frame.payload, &mut Outline::default())?;
                 size
             }
             (Some(left), FrameKind::Body) => {
@@ -293,8 +351,10 @@ impl Hub {
         let (_, args) = method::split(method_payload).map_err(super::connection::syntax)?;
         let publish =
             method::publish(args).map_err(|_| super::connection::syntax(method::MethodError::Short))?;
-        let header = self.read_header(header_payload)?;
-        self.whole(now, sid, ch, &Whole { frames, publish, header, header_payload, body: &body }, judge)
+        let mut outline = Outline::default();
+        let header = self.read_header(header_payload, &mut outline)?;
+        let whole = Whole { frames, method_payload, publish, header, header_payload, body: &body };
+        self.whole(now, sid, ch, &whole, judge)
     }
 
     /// Steps 4 to 9: judged, numbered, put on a lane.
@@ -307,7 +367,7 @@ impl Hub {
         judge: &mut dyn Judge,
     ) -> Result<(), Refusal> {
         let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(()) };
-        let (pin, own_upstream) = (s.pin, s.upstream);
+        let pin = s.pin;
         let Some(c) = s.channel(ch) else { return Ok(()) };
         if c.own {
             if let Pin::Up(lid) = pin {
@@ -340,6 +400,20 @@ impl Hub {
             };
             judge.judge(now, &view)
         };
+        self.decided(now, sid, ch, seq, message, decision)
+    }
+
+    /// What has its number and its verdict.
+    fn decided(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        seq: u64,
+        message: &Whole<'_>,
+        decision: Decision,
+    ) -> Result<(), Refusal> {
+        let own_upstream = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
         let mut flags = PublishFlags { mandatory: message.publish.mandatory, ..PublishFlags::default() };
         match decision {
             Decision::Pass => {
@@ -375,10 +449,12 @@ impl Hub {
         let mandatory = flags.mandatory || flags.watched;
         let original =
             || method::write_publish(message.publish.exchange, message.publish.routing_key, mandatory);
-        let method = match &edited.place {
-            Some(place) => method::write_publish(&place.exchange, &place.routing_key, mandatory),
-            None => original(),
+        let rewritten = match &edited.place {
+            Some(place) => Some(method::write_publish(&place.exchange, &place.routing_key, mandatory)),
+            None if mandatory != message.publish.mandatory => Some(original()),
+            None => None,
         };
+        let method = rewritten.as_deref().unwrap_or(message.method_payload);
         let header = edited.header.as_deref().unwrap_or(message.header_payload);
         let whole_body;
         let body: &[&[u8]] = match &edited.body {
@@ -395,14 +471,10 @@ impl Hub {
                 || pool.and_then(|p| self.target_state(p, target)) == Some(TargetState::Ready)
         };
         let wait = (edited.target.is_some() || edited.place.is_some()).then(|| {
-            Box::new(Wait {
-                target: edited.target.clone(),
-                met: edited.target.as_ref().is_none_or(ready),
-                behind: false,
-                otherwise: Some(original()),
-            })
+            let met = edited.target.as_ref().is_none_or(ready);
+            Wait::on(Way { target: edited.target.clone(), otherwise: Some(original()) }, met)
         });
-        self.put_publish(now, lane, Frames::Parts { method: &method, header, body }, flags, seq, wait)
+        self.put_publish(now, lane, Frames::Parts { method, header, body }, flags, seq, wait)
     }
 
     /// A publish that does not go on: what goes instead, and what the client is told.
@@ -451,9 +523,7 @@ impl Hub {
             let Some(lane) = self.lane_for(now, sid, ch, upstream) else { continue };
             let method = method::write_publish(&a.exchange, &a.routing_key, false);
             let flags = PublishFlags { authored: true, ..PublishFlags::default() };
-            let wait = a.target.map(|target| {
-                Box::new(Wait { target: Some(target), met: false, behind: false, otherwise: None })
-            });
+            let wait = a.target.map(Wait::of);
             let its_seq = if i + 1 == count { seq } else { 0 };
             self.counters.authored += 1;
             let body: [&[u8]; 1] = [&a.body];
@@ -548,7 +618,7 @@ impl Hub {
         frames: Frames<'_>,
         flags: PublishFlags,
         seq: u64,
-        wait: Option<Box<Wait>>,
+        wait: Option<Wait>,
     ) -> Result<(), Refusal> {
         let Some(lane) = self.lanes.get(lid.0) else { return Ok(()) };
         let (sid, ch, pool, upstream) = (lane.session, lane.channel, lane.pool, lane.upstream);
@@ -558,7 +628,7 @@ impl Hub {
         if (full || spilling) && self.spool.is_some() {
             // Once something of a lane waits behind the backlog, so does what follows.
             let behind = spilling && self.waits_behind(lid);
-            if !behind && self.spill(now, lid, &frames, seq, wait.as_deref()) {
+            if !behind && self.spill(now, lid, &frames, seq, wait.as_ref()) {
                 self.counters.accepted += 1;
                 return Ok(());
             }
@@ -570,8 +640,7 @@ impl Hub {
                     "the upstream takes no more, and neither does the spool",
                 );
             }
-            let none = || Box::new(Wait { target: None, met: true, behind: false, otherwise: None });
-            wait.get_or_insert_with(none).behind = true;
+            wait.get_or_insert_with(|| Wait::on(Way::default(), true)).behind = true;
         }
         if full {
             return self.refuse_publish(sid, ch, seq, "the upstream takes no more, and the window is full");
@@ -582,7 +651,7 @@ impl Hub {
         let by_tier = self.upstreams.get(upstream.0).is_some_and(|u| u.settings.durable);
         let durable = !flags.authored && flags.durable.unwrap_or(by_tier) && !spilling;
         let record = if durable && self.spool.is_some() {
-            self.keep_on_disk(now, lid, &frames, seq, wait.as_deref())
+            self.keep_on_disk(now, lid, &frames, seq, wait.as_ref())
         } else {
             None
         };
@@ -652,7 +721,7 @@ impl Hub {
         lane: LaneId,
         frames: Frames<'_>,
         kind: Kind,
-        wait: Option<Box<Wait>>,
+        wait: Option<Wait>,
         record: Option<u64>,
     ) {
         self.put(now, lane, frames, kind, 0, wait, record);
@@ -662,9 +731,7 @@ impl Hub {
     pub(super) fn author_on(&mut self, now: Now, lane: LaneId, a: Authored, record: Option<u64>) {
         let method = method::write_publish(&a.exchange, &a.routing_key, false);
         let flags = PublishFlags { authored: true, ..PublishFlags::default() };
-        let wait = a.target.map(|target| {
-            Box::new(Wait { target: Some(target), met: false, behind: false, otherwise: None })
-        });
+        let wait = a.target.map(Wait::of);
         self.counters.authored += 1;
         let body: [&[u8]; 1] = [&a.body];
         self.put(
@@ -741,7 +808,7 @@ impl Hub {
         frames: Frames<'_>,
         kind: Kind,
         seq: u64,
-        wait: Option<Box<Wait>>,
+        wait: Option<Wait>,
         record: Option<u64>,
     ) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
@@ -834,6 +901,11 @@ impl Hub {
     }
 }
 
+/// Whether a method frame of basic.publish, or as much of it as tells, is at the front.
+pub(super) fn begins_publish(buf: &[u8]) -> bool {
+    matches!(buf, [1, _, _, _, _, _, _, 0, 60, 0, 40, ..])
+}
+
 /// The exchange that a publish method names.
 pub(super) fn exchange_of(payload: &[u8]) -> &[u8] {
     method::split(payload).ok().and_then(|(_, args)| method::publish(args).ok()).map_or(&[], |p| p.exchange)
@@ -849,7 +921,7 @@ fn window_refusal(cause: MethodId) -> Refusal {
 
 /// The header's payload, the number of body pieces and the octets of the whole message, when all of it is in the buffer, in order,
 /// and in few enough pieces.
-fn look_ahead<'a>(
+pub(super) fn look_ahead<'a>(
     method: Frame<'_>,
     rest: &'a [u8],
     frame_max: u32,

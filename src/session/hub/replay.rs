@@ -6,7 +6,7 @@ use super::Hub;
 use super::publish::Frames;
 use crate::session::backlog::BacklogId;
 use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
-use crate::session::lane::{Kind, Lane, PublishFlags, Wait};
+use crate::session::lane::{Kind, Lane, PublishFlags, Wait, Way};
 use crate::session::spool::{DECLARES, HAS_NEEDS, Needs, SpoolQueue, SpoolRecord};
 use crate::session::upstream::LinkState;
 use crate::session::{LaneId, Now, PoolId, SessionId, Target};
@@ -260,7 +260,7 @@ impl Hub {
 }
 
 /// What must be there before a record goes out, and its publish.
-fn needs(record: &SpoolRecord) -> Option<(&[u8], Box<Wait>)> {
+fn needs(record: &SpoolRecord) -> Option<(&[u8], Wait)> {
     if record.flags & HAS_NEEDS == 0 {
         return None;
     }
@@ -270,8 +270,5 @@ fn needs(record: &SpoolRecord) -> Option<(&[u8], Box<Wait>)> {
         methods: declarations.into_iter().map(<[u8]>::to_vec).collect(),
     };
     let otherwise = (!needs.otherwise.is_empty()).then(|| needs.otherwise.to_vec());
-    Some((
-        needs.publish,
-        Box::new(Wait { target: Some(Rc::new(target)), met: false, behind: false, otherwise }),
-    ))
+    Some((needs.publish, Wait::on(Way { target: Some(Rc::new(target)), otherwise }, false)))
 }

@@ -127,15 +127,16 @@ impl Hub {
         let b = self.backlog_of(self.lanes.get(lane_id.0)?.pool)?;
         let (method, header, body) = frames.parts()?;
         let packed;
-        let (method, flags) = match wait.filter(|w| !w.met).and_then(|w| w.target.as_ref().map(|t| (w, t))) {
-            Some((wait, target)) => {
-                let otherwise = wait.otherwise.as_deref().unwrap_or_default();
-                let needs = Needs { name: target.name.as_bytes(), otherwise, publish: method };
-                packed = needs.pack(&target.methods);
-                (packed.as_slice(), flags | HAS_NEEDS)
-            }
-            None => (method, flags),
-        };
+        let (method, flags) =
+            match wait.filter(|w| !w.met).and_then(|w| w.way.target.as_ref().map(|t| (w, t))) {
+                Some((wait, target)) => {
+                    let otherwise = wait.way.otherwise.as_deref().unwrap_or_default();
+                    let needs = Needs { name: target.name.as_bytes(), otherwise, publish: method };
+                    packed = needs.pack(&target.methods);
+                    (packed.as_slice(), flags | HAS_NEEDS)
+                }
+                None => (method, flags),
+            };
         self.append(now, b, which, lane_id, flags, (method, header, &body))
     }
 
@@ -359,7 +360,7 @@ impl Hub {
                     .and_then(|l| l.items.get_mut(index))
                     .and_then(|i| i.wait.take());
                 let frames = Frames::Raw(&bytes);
-                let number = self.append_publish(now, which, lane_id, ONLY_HERE, &frames, wait.as_deref());
+                let number = self.append_publish(now, which, lane_id, ONLY_HERE, &frames, wait.as_ref());
                 if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
                     item.wait = wait;
                 }

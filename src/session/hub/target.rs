@@ -21,7 +21,8 @@ impl Hub {
     pub(super) fn target_met(&mut self, now: Now, lane_id: LaneId, index: usize) -> bool {
         let Some(lane) = self.lanes.get(lane_id.0) else { return false };
         let pool = lane.pool;
-        let Some(target) = lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.target.clone())
+        let Some(target) =
+            lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.way.target.clone())
         else {
             return true;
         };
@@ -83,7 +84,7 @@ impl Hub {
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
         let pool = lane.pool;
         if let Some(target) =
-            lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.target.clone())
+            lane.items.get(index).and_then(|i| i.wait.as_ref()).and_then(|w| w.way.target.clone())
         {
             self.remember_target(pool, &target, TargetState::Missing(now.ms + MISSING_MS));
         }
@@ -95,7 +96,7 @@ impl Hub {
         self.counters.targets_missing += 1;
         let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) else { return };
         let Some(wait) = item.wait.take() else { return };
-        let Some(method) = wait.otherwise else {
+        let Some(method) = &wait.way.otherwise else {
             self.counters.authored_left_out += 1;
             self.settle_item(lane_id, index, true);
             self.ending.push(lane_id);
@@ -104,7 +105,7 @@ impl Hub {
         let Store::Own(bytes) = &item.store else { return };
         let Ok(Some(first)) = parse_frame(bytes, 0) else { return };
         let mut frames = Vec::with_capacity(bytes.len() + method.len());
-        write_frame(&mut frames, FrameKind::Method, ChannelId(0), &method);
+        write_frame(&mut frames, FrameKind::Method, ChannelId(0), method);
         frames.extend_from_slice(bytes.get(first.wire_len()..).unwrap_or(&[]));
         let before = item.len;
         item.len = crate::wire::num::u32_clamped(frames.len());
