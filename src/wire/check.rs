@@ -144,74 +144,105 @@ pub fn check_and_outline(
     walk(bytes, limits, |start, len| outline.note(start, len))
 }
 
+/// The outermost entries, where nearly all of every table is.
 #[inline]
 fn walk(bytes: &[u8], limits: &TableLimits, mut top: impl FnMut(usize, u8)) -> Result<usize, TableError> {
-    // Where each container that is still open ends, and (a bit each, the newest lowest) whether it is an array.
-    let mut ends = [0_usize; TABLE_DEPTH_MAX];
-    let mut arrays = 0_u64;
-    let mut depth = 0;
     let mut entries = 0;
+    let mut rest = bytes;
+    while let Some((&len, after)) = rest.split_first() {
+        entries += 1;
+        if entries > limits.entries {
+            return Err(TableError::TooManyEntries);
+        }
+        top(bytes.len() - rest.len(), len);
+        let value = after.get(usize::from(len)..).ok_or(TableError::Short)?;
+        rest = match value {
+            // Most are strings, and most of the others null.
+            [b'S', a, b, c, d, after @ ..] => {
+                after.get(usize_of(u32::from_be_bytes([*a, *b, *c, *d]))..).ok_or(TableError::Short)?
+            }
+            [b'V', after @ ..] => after,
+            [tag, after @ ..] => match delimit(*tag, after)? {
+                (None, after) => after,
+                (Some(inner), after) => {
+                    entries = walk_inside(inner, *tag == b'A', entries, limits)?;
+                    after
+                }
+            },
+            [] => return Err(TableError::Short),
+        };
+    }
+    Ok(entries)
+}
+
+/// What a value with this tag holds, where it holds entries or items, and what comes after it.
+#[inline]
+fn delimit(tag: u8, after: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TableError> {
+    match SHAPES.get(usize::from(tag)).copied().unwrap_or(UNKNOWN) {
+        UNKNOWN => Err(TableError::UnknownTag(tag)),
+        shape @ (LONG | NESTED) => {
+            let (len, after) = after.split_first_chunk::<4>().ok_or(TableError::Short)?;
+            let (inner, after) =
+                after.split_at_checked(usize_of(u32::from_be_bytes(*len))).ok_or(TableError::Short)?;
+            Ok(((shape == NESTED).then_some(inner), after))
+        }
+        fixed => {
+            let (value, after) = after.split_at_checked(usize::from(fixed)).ok_or(TableError::Short)?;
+            if matches!(tag, b'd' | b'f') && !is_finite(value) {
+                return Err(TableError::NotFinite);
+            }
+            Ok((None, after))
+        }
+    }
+}
+
+/// A table or an array inside the outermost table, with everything in it; `entries` have been counted before.
+fn walk_inside(
+    bytes: &[u8],
+    is_array: bool,
+    mut entries: usize,
+    limits: &TableLimits,
+) -> Result<usize, TableError> {
+    if limits.depth == 0 {
+        return Err(TableError::TooDeep);
+    }
+    // Where each container that is still open ends, and (a bit each, the newest lowest) whether it is an array.
+    let mut ends = [0_u32; TABLE_DEPTH_MAX];
+    let mut arrays = u64::from(is_array);
+    let mut depth = 1;
     let mut end = bytes.len();
     let mut rest = bytes;
     loop {
-        let Some((&first, after)) = rest.split_first() else {
+        while rest.is_empty() {
+            depth -= 1;
             if depth == 0 {
                 return Ok(entries);
             }
-            depth -= 1;
             let inner_end = end;
-            end = ends.get(depth).copied().unwrap_or(0);
+            end = usize_of(ends.get(depth).copied().unwrap_or(0));
             arrays >>= 1;
             rest = bytes.get(inner_end..end).ok_or(TableError::Short)?;
-            continue;
-        };
+        }
         entries += 1;
         if entries > limits.entries {
             return Err(TableError::TooManyEntries);
         }
         if arrays & 1 == 0 {
-            if depth == 0 {
-                top(bytes.len() - rest.len(), first);
-            }
-            rest = after.get(usize::from(first)..).ok_or(TableError::Short)?;
-            // Most entries are strings, and most of the others null.
-            if let Some((&[b'S', a, b, c, d], after)) = rest.split_first_chunk::<5>() {
-                let len = usize_of(u32::from_be_bytes([a, b, c, d]));
-                rest = after.get(len..).ok_or(TableError::Short)?;
-                continue;
-            }
+            let (&len, after) = rest.split_first().ok_or(TableError::Short)?;
+            rest = after.get(usize::from(len)..).ok_or(TableError::Short)?;
         }
         let (&tag, after) = rest.split_first().ok_or(TableError::Short)?;
-        if tag == b'V' {
-            rest = after;
-            continue;
-        }
-        let shape = SHAPES.get(usize::from(tag)).copied().unwrap_or(UNKNOWN);
-        rest = match shape {
-            UNKNOWN => return Err(TableError::UnknownTag(tag)),
-            LONG | NESTED => {
-                let (len, after) = after.split_first_chunk::<4>().ok_or(TableError::Short)?;
-                let (inner, after) =
-                    after.split_at_checked(usize_of(u32::from_be_bytes(*len))).ok_or(TableError::Short)?;
-                if shape == LONG {
-                    after
-                } else {
-                    if depth >= limits.depth {
-                        return Err(TableError::TooDeep);
-                    }
-                    *ends.get_mut(depth).ok_or(TableError::TooDeep)? = end;
-                    depth += 1;
-                    arrays = (arrays << 1) | u64::from(tag == b'A');
-                    end -= after.len();
-                    inner
+        rest = match delimit(tag, after)? {
+            (None, after) => after,
+            (Some(inner), after) => {
+                if depth >= limits.depth {
+                    return Err(TableError::TooDeep);
                 }
-            }
-            fixed => {
-                let (value, after) = after.split_at_checked(usize::from(fixed)).ok_or(TableError::Short)?;
-                if matches!(tag, b'd' | b'f') && !is_finite(value) {
-                    return Err(TableError::NotFinite);
-                }
-                after
+                *ends.get_mut(depth).ok_or(TableError::TooDeep)? = u32_clamped(end);
+                depth += 1;
+                arrays = (arrays << 1) | u64::from(tag == b'A');
+                end -= after.len();
+                inner
             }
         };
     }
