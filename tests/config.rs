@@ -495,17 +495,20 @@ fn a_route_that_can_never_move_anything_or_would_lose_tasks_is_named() {
 }
 
 #[test]
-fn a_route_to_a_queue_that_is_missing_and_may_not_be_created_is_named() {
-    let text = "[policy]\ncreate_missing_queues = false\n[[task_routes]]\ntask = \"a\"\nqueue = \"nope\"\n";
-    one(text, "3:1: task_routes[1]:", "missing from [[task_queues]]");
+fn a_dead_letter_queue_that_is_missing_and_may_not_be_created_is_named_and_a_route_to_one_is_looked_for() {
+    let policy = "[policy]\ncreate_missing_queues = false\n";
+    let dead = format!("{policy}[dead_letter]\nqueue = \"nope\"\n");
+    one(&dead, "4:9: dead_letter.queue:", "missing from [[task_queues]]");
+    let route = format!("{policy}[[task_routes]]\ntask = \"a\"\nqueue = \"nope\"\n");
+    assert!(problems(&route).is_empty(), "workers may have made it: it is looked for when a task goes there");
 }
 
 #[test]
 fn task_routes_that_can_never_be_asked_are_named() {
     let route = |task: &str| format!("[[task_routes]]\ntask = \"{task}\"\nqueue = \"q\"\n");
     one(&(route("a") + &route("a")), "5:8: task_routes[2].task:", "never reached: task_routes[1]");
-    one(&(route("*") + &route("a.*")), "5:8: task_routes[2].task:", "never reached: task_routes[1]");
-    assert!(problems(&(route("*") + &route("a"))).is_empty(), "an exact name wins wherever it stands");
+    one(&(route("*") + &route("*")), "5:8: task_routes[2].task:", "never reached: task_routes[1]");
+    assert!(problems(&(route("*") + &route("a.*"))).is_empty(), "Celery loads that, and so must we");
     one("[[task_routes]]\nqueue = \"q\"\n", "1:1: task_routes[1]:", "expected `task`");
     one(
         "[[task_routes]]\ntask = \"a\"\nqueue = \"q\"\nexpires = 60\n",

@@ -261,6 +261,15 @@ fn a_queue_that_may_not_be_made_is_only_looked_for() {
 }
 
 #[test]
+fn a_queue_that_nobody_defined_and_nobody_may_make_is_looked_for_alone() {
+    let policy = "policy.create_missing_queues = false\n";
+    let mut court = court(&format!("{policy}{}", rule("route = { queue = \"theirs\", override = true }")));
+    let target = court.edited(&message("c570-py311-v2-json")).target.unwrap();
+    let look = MethodWriter::new(MethodId::QUEUE_DECLARE).short(0).shortstr(b"theirs").octet(1).longstr(&[]);
+    assert_eq!(target.methods, [look.done()]);
+}
+
+#[test]
 fn an_exchange_that_nobody_declares_is_looked_for() {
     let says =
         "route = { exchange = \"audit\", exchange_type = \"topic\", routing_key = \"a.b\", override = true }";

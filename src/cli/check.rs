@@ -51,5 +51,11 @@ fn summary(file: &str, config: &Config) -> String {
         let dry = if rule.mode == Mode::Observe { " (dry run)" } else { "" };
         out += &format!("    {}. {}: {}{dry}\n", index + 1, rule.name, speaks.join(", "));
     }
+    for (later, earlier) in policy.task_routes().hidden() {
+        let (later, earlier) = (later + 1, earlier + 1);
+        out += &format!(
+            "  note: task_routes[{later}] is never reached: task_routes[{earlier}] is \"*\" and comes first\n"
+        );
+    }
     out
 }

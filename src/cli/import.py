@@ -97,8 +97,8 @@ elif not isinstance(routes, (list, tuple)):
 
 queues = setting("task_queues", "CELERY_QUEUES")
 if hasattr(queues, "items"):
-    queues = [dict(plain(v), name=k) for k, v in queues.items()]
-    queues = [dict(q, routing_key=q.get("routing_key") or q.get("binding_key") or "") for q in queues]
+    # Celery's own reading of such a table (kombu's Queue.from_dict), exchange objects and strings alike.
+    queues = [queue(v if isinstance(v, Queue) else Queue.from_dict(k, **v)) for k, v in queues.items()]
 else:
     queues = [queue(q) for q in (queues or ())]
 

@@ -62,11 +62,37 @@ pub fn translate(json: &str) -> Result<Translated, String> {
     }
     let mut queues: Vec<Value> =
         app.get("task_queues").and_then(Value::as_array).cloned().unwrap_or_default();
+    // A queue that only a route names is no member of `task_queues`: where there are none, the default one stays known.
+    if queues.is_empty() && !routes.queues.is_empty() {
+        queues.push(default_queue(app));
+    }
     queues.append(&mut routes.queues);
-    queues.iter().for_each(|queue| out.queue(queue));
+    let mut known: Vec<&Value> = Vec::new();
+    for queue in &queues {
+        match known.iter().find(|other| other.get("name") == queue.get("name")) {
+            None => out.queue(queue),
+            Some(same) if *same == queue => {}
+            Some(_) => out.leave_out(&format!("a second queue of the same name: {queue}")),
+        }
+        known.push(queue);
+    }
     out.toml += &routes.toml;
     out.left_out.append(&mut routes.left_out);
     Ok(out)
+}
+
+/// The default queue as Celery makes it where `task_queues` is empty.
+fn default_queue(app: &Map<String, Value>) -> Value {
+    let setting = |key: &str, default: &Value| app.get(key).cloned().unwrap_or_else(|| default.clone());
+    let name = setting("task_default_queue", &"celery".into());
+    let kind = app.get("task_default_queue_type").filter(|kind| *kind == "quorum");
+    serde_json::json!({
+        "name": name,
+        "exchange": setting("task_default_exchange", &name),
+        "exchange_type": setting("task_default_exchange_type", &"direct".into()),
+        "routing_key": setting("task_default_routing_key", &name),
+        "arguments": kind.map_or_else(|| serde_json::json!({}), |kind| serde_json::json!({ "x-queue-type": kind })),
+    })
 }
 
 impl Translated {
@@ -109,9 +135,16 @@ impl Translated {
             self.toml.push('\n');
             return;
         }
-        for entry in router.as_array().into_iter().flatten() {
-            let [kind, name, value] =
-                [entry.get(0), entry.get(1), entry.get(2)].map(|v| v.cloned().unwrap_or_default());
+        let entries = router.as_array().map(Vec::as_slice).unwrap_or_default();
+        for (index, entry) in entries.iter().enumerate() {
+            let [kind, name] = [entry.get(0), entry.get(1)].map(|v| v.cloned().unwrap_or_default());
+            let Some(mut value) = kept(entries, index) else { continue };
+            if goes_nowhere(&value) {
+                self.leave_out(&format!(
+                    "the exchange of the route for {name}: without a routing key Celery publishes to nowhere"
+                ));
+                value.as_object_mut().map(|route| route.remove("exchange"));
+            }
             match task(kind.as_str().unwrap_or_default(), &name) {
                 Ok(task) => self.route(number, &task, &value),
                 Err(why) => self.leave_out(&format!("a route for {name}: {why}")),
@@ -198,6 +231,32 @@ impl Translated {
     }
 }
 
+/// The value of an entry as Celery keeps it: names and patterns are a dict's keys, so of equal ones the first gives the place and
+/// the last the value. None for those after the first.
+fn kept(entries: &[Value], index: usize) -> Option<Value> {
+    let key = |entry: &Value| {
+        let mut name = entry.get(1).cloned().unwrap_or_default();
+        if let Value::String(glob) = &mut name {
+            // Python's fnmatch reads several stars as one.
+            while glob.contains("**") {
+                *glob = glob.replace("**", "*");
+            }
+        }
+        (entry.get(0).cloned(), name)
+    };
+    let own = key(entries.get(index)?);
+    let (before, from) = entries.split_at_checked(index)?;
+    let first = !before.iter().any(|entry| key(entry) == own);
+    first.then(|| from.iter().rev().find(|entry| key(entry) == own)?.get(2).cloned()).flatten()
+}
+
+/// Whether Celery publishes this to the anonymous exchange with an empty key, where nothing is.
+fn goes_nowhere(route: &Value) -> bool {
+    let text = |key: &str| route.get(key).and_then(Value::as_str).unwrap_or_default();
+    let has = |key: &str| route.get(key).is_some_and(|v| !v.is_null() && v != "");
+    has("exchange") && !has("routing_key") && !has("queue") && matches!(text("exchange_type"), "" | "direct")
+}
+
 /// The task of an entry as TOML.
 fn task(kind: &str, name: &Value) -> Result<String, String> {
     if kind != "regex" {
@@ -264,5 +323,19 @@ mod tests {
         assert_eq!(translated.left_out.len(), 3, "{:?}", translated.left_out);
         assert!(translated.toml.contains("# Not translated: router 1 is the function proj.route"));
         assert!(translated.toml.contains("regex = \"(?i)vid\""));
+    }
+
+    #[test]
+    fn of_equal_names_the_last_value_counts_and_what_celery_sends_nowhere_stays_where_it_was_going() {
+        let json = r#"{"task_routes": [[["exact", "a", "x"], ["exact", "a", "y"], ["glob", "b.*", "first"], ["glob", "b.**", "second"],
+                                        ["exact", "lost", {"exchange": "e"}], ["exact", "q", {"queue": {"$queue": {"name": "q", "exchange": "e"}}}]]]}"#;
+        let translated = translate(json).unwrap();
+        let toml = &translated.toml;
+        let config = Config::parse(toml, &Nothing).unwrap_or_else(|p| panic!("{p}\n{toml}"));
+        assert_eq!(config.policy.task_routes().len(), 4);
+        assert!(toml.contains("queue = \"y\"") && !toml.contains("queue = \"x\""), "{toml}");
+        assert!(toml.contains("queue = \"second\"") && !toml.contains("first"), "{toml}");
+        assert_eq!(translated.left_out.len(), 1, "{:?}", translated.left_out);
+        assert!(config.policy.queues().knows("celery"), "the default queue stays known beside a route's own");
     }
 }

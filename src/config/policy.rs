@@ -151,6 +151,17 @@ pub fn place(section: &Section<'_>, route: Route, known: &Known<'_>) -> Option<A
         section.problem("expected `queue`, or `exchange` and `routing_key`");
         return None;
     }
+    // A route to what is missing leaves a task where it was going (P9); what is put aside has no such place.
+    if let Some(name) = &route.queue
+        && !known.queues.settings().create_missing_queues
+        && !known.queues.knows(name)
+    {
+        section.problem_at(
+            "queue",
+            format!("queue \"{name}\" is missing from [[task_queues]], and create_missing_queues is false"),
+        );
+        return None;
+    }
     let upstream = route.upstream;
     match Target::resolve(route, known.queues) {
         Ok(target) => target.destination.map(|destination| Arc::new(DeadLetter { upstream, destination })),
@@ -215,11 +226,19 @@ pub fn force(section: &Section<'_>) -> Force {
 /// `[[task_routes]]`.
 #[must_use]
 pub fn task_routes(root: &Section<'_>, known: &Known<'_>) -> Vec<TaskRoute> {
-    let mut seen = Seen::default();
+    // A name or pattern twice in one router is a mistake that a Python dict cannot even hold. What a pattern or an earlier router
+    // hides, though, is nobody's mistake: Celery's own semantics are that the first one wins (`umbel check` says so all the same).
+    let mut seen: FxHashMap<(u64, Option<String>, String), usize> = FxHashMap::default();
     let mut routes: Vec<TaskRoute> = Vec::new();
-    for (number, section) in (1..).zip(root.sections("task_routes")) {
+    for (number, section) in (1_usize..).zip(root.sections("task_routes")) {
         for route in task_route(&section, known) {
-            if let Some(earlier) = seen.shadowing(number, &route) {
+            let compiled = match &route.task {
+                Name::Exact(_) => None,
+                Name::Pattern(pattern) => Some(pattern.compiled().to_owned()),
+            };
+            let key = (route.router, compiled, route.task.text().to_owned());
+            let earlier = *seen.entry(key).or_insert(number);
+            if earlier != number {
                 let why = format!("never reached: task_routes[{earlier}] is for the same tasks");
                 section.problem_at("task", why);
             }
@@ -227,33 +246,6 @@ pub fn task_routes(root: &Section<'_>, known: &Known<'_>) -> Vec<TaskRoute> {
         }
     }
     routes
-}
-
-/// Which entries have been met: what of a later one can never be asked.
-#[derive(Default)]
-struct Seen {
-    /// By router, whether it is a pattern, and its text: the number of the entry.
-    names: FxHashMap<(u64, bool, String), usize>,
-    /// The first `*`, by router.
-    everything: Vec<(u64, usize)>,
-}
-
-impl Seen {
-    /// The entry that is always asked before this one and has the answer; else this one is remembered.
-    fn shadowing(&mut self, number: usize, route: &TaskRoute) -> Option<usize> {
-        let (is_pattern, text) = (matches!(route.task, Name::Pattern(_)), route.task.text().to_owned());
-        let router = route.router;
-        // An exact name is asked before every pattern of its router, wherever it stands.
-        let before = |r: u64| r < router || (r == router && is_pattern);
-        if let Some((_, earlier)) = self.everything.iter().find(|(r, _)| before(*r)) {
-            return Some(*earlier);
-        }
-        if is_pattern && text == "*" {
-            self.everything.push((router, number));
-        }
-        let earlier = *self.names.entry((router, is_pattern, text)).or_insert(number);
-        (earlier != number).then_some(earlier)
-    }
 }
 
 /// One entry of the table, or several where `task` is a list.

@@ -40,6 +40,12 @@ impl Pattern {
         self.regex.is_match(name)
     }
 
+    /// What it compiles to: `.*` is another pattern as a glob than as a regex.
+    #[must_use]
+    pub fn compiled(&self) -> &str {
+        self.regex.as_str()
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -96,7 +102,8 @@ impl Names {
     /// Whether whatever `other` matches is sure to match this too. May say no where it is so; never yes where it is not.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        let same = |p: &Pattern| self.patterns.iter().any(|own| own.text == p.text || own.text == "*");
+        let same =
+            |p: &Pattern| self.patterns.iter().any(|own| own.compiled() == p.compiled() || own.text == "*");
         other.exact.iter().all(|name| self.matches(name)) && other.patterns.iter().all(same)
     }
 }
@@ -231,5 +238,7 @@ mod tests {
         assert!(set(&["a.*", "b"]).covers(&set(&["a.x", "b"])));
         assert!(set(&["*"]).covers(&set(&["a.*"])));
         assert!(!set(&["a.*"]).covers(&set(&["*"])));
+        let regex: Names = [Name::Pattern(Pattern::regex("a.*").unwrap())].into_iter().collect();
+        assert!(!set(&["a.*"]).covers(&regex), "the same text, and another pattern");
     }
 }

@@ -275,9 +275,10 @@ impl Queues {
         if exchange.is_empty() {
             return routing_key == self.settings.default_queue.as_bytes();
         }
-        let default = self.known.get(&self.settings.default_queue);
-        let (own, key) = default
-            .map_or((self.default_exchange(), self.default_routing_key()), |q| (&q.exchange, &q.routing_key));
+        let name = self.settings.default_queue.as_str();
+        let default = self.known.get(name);
+        // One that `task_queues` lacks is made with an exchange and a key of its own name.
+        let (own, key) = default.map_or((name, name), |q| (q.exchange.as_str(), q.routing_key.as_str()));
         exchange == own.as_bytes() && routing_key == key.as_bytes()
     }
 
@@ -320,6 +321,9 @@ mod tests {
         let queues = Queues::new(QueueSettings::default(), Vec::new());
         assert!(queues.is_default(b"", b"celery") && queues.is_default(b"celery", b"celery"));
         assert!(!queues.is_default(b"", b"other") && !queues.is_default(b"other", b"celery"));
+        let elsewhere = QueueSettings { default_exchange: Some("dx".to_owned()), ..QueueSettings::default() };
+        let made = Queues::new(elsewhere, vec![Queue::named("other")]);
+        assert!(made.is_default(b"celery", b"celery") && !made.is_default(b"dx", b"celery"));
     }
 
     #[test]

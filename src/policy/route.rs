@@ -75,14 +75,6 @@ impl Destination {
         let default = (route.queue.is_none() && route.exchange.is_none())
             .then(|| queues.settings().default_queue.clone());
         let name = route.queue.clone().or(default);
-        if let Some(name) = &name
-            && !queues.settings().create_missing_queues
-            && !queues.knows(name)
-        {
-            return Err(format!(
-                "queue \"{name}\" is missing from [[task_queues]], and create_missing_queues is false (Celery: QueueNotFound)"
-            ));
-        }
         let queue = name.as_ref().map(|name| queues.queue(name));
         let kind = route
             .exchange_type

@@ -67,6 +67,27 @@ impl TaskRoutes {
         self.routers.iter().find_map(ask)
     }
 
+    /// Entries that are never asked (a `*` stands before them), each with the one that hides it. Celery loads such a table, too.
+    #[must_use]
+    pub fn hidden(&self) -> Vec<(usize, usize)> {
+        let hides = |earlier: &TaskRoute, index: usize, at: usize, entry: &TaskRoute| {
+            let first = earlier.router < entry.router || (earlier.router == entry.router && at < index);
+            // An exact name is asked before every pattern of its router, wherever it stands.
+            let asked = earlier.router < entry.router || matches!(entry.task, Name::Pattern(_));
+            first && asked
+        };
+        let everything: Vec<(usize, &TaskRoute)> = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, e)| matches!(&e.task, Name::Pattern(p) if p.text() == "*"))
+            .collect();
+        let find = |index: usize, entry: &TaskRoute| {
+            everything.iter().find(|(at, earlier)| hides(earlier, index, *at, entry)).map(|(at, _)| *at)
+        };
+        self.entries.iter().enumerate().filter_map(|(i, e)| Some((i, find(i, e)?))).collect()
+    }
+
     /// An entry.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&TaskRoute> {

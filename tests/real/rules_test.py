@@ -407,9 +407,10 @@ def test_a_whole_policy_can_be_dry(make_umbel, node, vhost):
 # mistakes
 
 @pytest.mark.parametrize("route", [
+    '{ queue = "missing" }\n',
     '{ queue = "missing" }\n[[task_queues]]\nname = "missing"\nno_declare = true\n',
     '{ exchange = "missing", routing_key = "k" }\n',
-], ids=["queue", "exchange"])
+], ids=["queue nobody defined", "queue", "exchange"])
 def test_a_route_to_what_is_missing_and_may_not_be_made_costs_no_task(make_umbel, node, vhost, route):
     umbel = make_umbel(node.url(), f'[policy]\ncreate_missing_queues = false\n[[rules]]\nname = "wrong"\nmatch = {{ task = "*" }}\nroute = {route}')
     with umbel.client(vhost=vhost) as client, node.client(vhost=vhost) as direct:

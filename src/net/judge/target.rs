@@ -126,7 +126,8 @@ fn target(destination: &Destination, delayed: bool) -> Option<Target> {
     }
     let exchange = destination.exchange.as_str();
     let own = exchange.is_empty() || exchange.starts_with("amq.");
-    let made = declare.and_then(|d| d.exchange.as_ref()).is_some_and(|made| made.name == exchange);
+    let making = declare.filter(|declare| declare.permission == Permission::Create);
+    let made = making.and_then(|d| d.exchange.as_ref()).is_some_and(|made| made.name == exchange);
     if !own && !made && !delayed {
         methods.push(exchange_declare(exchange.as_bytes(), b"", PASSIVE));
     }
@@ -142,9 +143,6 @@ fn target(destination: &Destination, delayed: bool) -> Option<Target> {
 
 fn declared(declare: &Declare, methods: &mut Vec<Vec<u8>>) {
     if declare.permission == Permission::Check {
-        if let Some(exchange) = &declare.exchange {
-            methods.push(exchange_declare(exchange.name.as_bytes(), exchange.kind.as_bytes(), PASSIVE));
-        }
         methods.push(queue_declare(&declare.queue, PASSIVE, &[]));
         return;
     }
