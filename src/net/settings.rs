@@ -27,6 +27,7 @@ pub fn limits(config: &Config) -> Limits {
         handshake_ms: ms(l.handshake_timeout),
         output_backlog_bytes: usize::try_from(l.output_backlog_bytes).unwrap_or(usize::MAX),
         close_ms: 5_000,
+        leave_ms: 30_000,
         barrier_ms: 1_000,
         heartbeat_s: 60,
         allow_remote_guest: config.listen.allow_remote_guest,

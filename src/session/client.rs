@@ -1,7 +1,7 @@
 //! Clients as the Hub sees them: one connection, its channels, what it waits for.
 //!
 //! ```text
-//! Header ─▶ (Probing) ─▶ StartOk ─▶ (Verifying) ─▶ TuneOk ─▶ Open ─▶ (Opening) ─▶ Running ─▶ Closing ─▶ gone
+//! Header ─▶ (Probing) ─▶ StartOk ─▶ (Verifying) ─▶ TuneOk ─▶ Open ─▶ (Opening) ─▶ Running ─▶ Closing or Leaving ─▶ gone
 //!            states in brackets wait for an upstream, and only where nothing is remembered
 //! ```
 
@@ -26,6 +26,10 @@ pub(super) enum State {
     Closing,
     /// We have sent connection.close because we shut down; publishes still count (SPEC D7).
     Draining,
+    /// It has said goodbye and has our close-ok: to close the socket is its own to do, for as long as RabbitMQ would wait
+    /// (SPEC T2: who reads an end of file behind the close-ok takes it for a fault: lapin logs an error, Go's client fails
+    /// whoever else was closing).
+    Leaving,
     /// Everything is said; net writes what is left and hangs up.
     Done,
 }

@@ -34,6 +34,8 @@ pub struct Limits {
     pub output_backlog_bytes: usize,
     /// How long a client may take to answer our close.
     pub close_ms: u64,
+    /// How long a client that we have answered its close may keep its socket: RabbitMQ's own thirty seconds, or its heartbeat.
+    pub leave_ms: u64,
     /// Longest time that a method waits for earlier publishes to settle.
     pub barrier_ms: u64,
     /// Heartbeat offered to clients in seconds where the upstream's is not known.
@@ -58,6 +60,7 @@ impl Default for Limits {
             handshake_ms: 10_000,
             output_backlog_bytes: 16 * 1024 * 1024,
             close_ms: 5_000,
+            leave_ms: 30_000,
             barrier_ms: 1_000,
             heartbeat_s: 60,
             allow_remote_guest: false,

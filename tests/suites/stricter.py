@@ -6,7 +6,6 @@ OWN_WORDS = ("501", "502", "505", "541")
 
 _LOGIN = ("kinder: RabbitMQ writes the reason to its log only and closes; a client that says it understands gets it as a 403",
           ["ch0 connection.close 403 *"], "closed")
-_CLOSE = ("the socket is closed at once; RabbitMQ waits for the client to close it", ["ch0 connection.close-ok"], "closed")
 _UNKNOWN = ("said before closing; RabbitMQ's reader crashes on an unknown method and closes without a word",
             ["ch0 connection.close 540 *"], "closed")
 _DEEP = ("nesting is bounded, so that no table can exhaust a stack (RabbitMQ has no bound)",
@@ -47,8 +46,6 @@ STRICTER = {
         "PLAIN response with one NUL", "PLAIN response with an authzid", "PLAIN response with a third NUL", "empty PLAIN response",
         "AMQPLAIN with its table's length", "AMQPLAIN without a password", "AMQPLAIN garbage", "AMQPLAIN empty",
         "AMQPLAIN with numbers", "RABBIT-CR-DEMO")},
-    **{"connection: close " + n: _CLOSE for n in (
-        "with code 200", "with code 0", "with code 65535 and ids", "while channels are open and content pends")},
     **{n: _UNKNOWN for n in (
         "connection: unknown method id in its class", "channels: unknown method on a closing one", "methods: unknown class",
         "methods: unknown class on channel 0", "methods: unknown method of basic", "methods: class 0 method 0",

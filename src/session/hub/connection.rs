@@ -58,8 +58,10 @@ impl Hub {
 
     /// A frame could not be read.
     pub(super) fn client_frame_error(&mut self, now: Now, sid: SessionId, error: FrameError) {
-        let said_goodbye =
-            self.sessions.get(sid.0).is_some_and(|s| matches!(s.state, State::Closing | State::Draining));
+        let said_goodbye = self
+            .sessions
+            .get(sid.0)
+            .is_some_and(|s| matches!(s.state, State::Closing | State::Leaving | State::Draining));
         if said_goodbye {
             self.finish(sid);
             return;
@@ -82,7 +84,7 @@ impl Hub {
         }
         let channel = frame.channel.0;
         let result = match state {
-            State::Closing => {
+            State::Closing | State::Leaving => {
                 self.while_closing(now, sid, frame);
                 Ok(Step::Took(frame.wire_len()))
             }
@@ -116,9 +118,9 @@ impl Hub {
         }
     }
 
-    fn client_says_goodbye(&mut self, _now: Now, sid: SessionId) {
+    fn client_says_goodbye(&mut self, now: Now, sid: SessionId) {
         self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
-        self.finish(sid);
+        self.let_leave(now, sid);
     }
 
     fn connection_method(
@@ -197,7 +199,7 @@ impl Hub {
         self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
         self.orphan_lanes(now, sid);
         self.drop_verify(sid);
-        self.finish(sid);
+        self.let_leave(now, sid);
         Ok(Step::Took(frame.wire_len()))
     }
 

@@ -212,7 +212,7 @@ const fn state_name(state: State) -> &'static str {
         | State::Open
         | State::Opening => "login",
         State::Running => "running",
-        State::Closing | State::Done => "closing",
+        State::Closing | State::Leaving | State::Done => "closing",
         State::Draining => "draining",
     }
 }

@@ -534,7 +534,8 @@ impl Hub {
     /// Appends a method frame to what goes to a client, unless it has been told goodbye.
     fn client_push(&mut self, sid: SessionId, channel: u16, payload: &[u8]) {
         if let Some(s) = self.sessions.get_mut(sid.0) {
-            if matches!(s.state, State::Done | State::Draining) {
+            if matches!(s.state, State::Done | State::Draining) || (s.state == State::Leaving && channel != 0)
+            {
                 return;
             }
             write_frame(s.out_for(channel), FrameKind::Method, ChannelId(channel), payload);
@@ -551,6 +552,23 @@ impl Hub {
                 self.actions.push_back(Action::HangUp(sid));
             }
         }
+    }
+
+    /// It has said goodbye, and its close-ok is on its way: whoever was logged in closes the socket itself, in its own time.
+    fn let_leave(&mut self, now: Now, sid: SessionId) {
+        let Some(s) = self.sessions.get_mut(sid.0) else { return };
+        if s.state == State::Leaving {
+            return;
+        }
+        if self.draining || !matches!(s.state, State::Running | State::Closing) {
+            self.finish(sid);
+            return;
+        }
+        let beat_ms = u64::from(s.heartbeat_s) * 1000;
+        let wait_ms = if beat_ms > 0 { beat_ms.min(self.limits.leave_ms) } else { self.limits.leave_ms };
+        s.state = State::Leaving;
+        s.gate = Gate::Open;
+        s.deadline_ms = now.ms + wait_ms;
     }
 
     /// Tells a client what is refused, in its scope.
@@ -589,7 +607,7 @@ impl Hub {
         self.send_answers(now);
         let payload = method::write_close(MethodId::CONNECTION_CLOSE, code, text, cause);
         let Some(s) = self.sessions.get_mut(sid.0) else { return };
-        if matches!(s.state, State::Closing | State::Done | State::Draining) {
+        if matches!(s.state, State::Closing | State::Leaving | State::Done | State::Draining) {
             return;
         }
         write_frame(&mut s.out, FrameKind::Method, ChannelId::CONNECTION, &payload);
@@ -668,6 +686,10 @@ impl Hub {
         for id in ids {
             let sid = SessionId(id);
             let Some(s) = self.sessions.get_mut(id) else { continue };
+            if s.state == State::Leaving {
+                self.finish(sid);
+                continue;
+            }
             if s.state != State::Running {
                 self.close_client(
                     now,

@@ -87,7 +87,7 @@ impl Hub {
         s.pin = Pin::None;
         if waits_for_close_ok {
             self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
-            self.finish(sid);
+            self.let_leave(now, sid);
             return;
         }
         let (code, text, cause) = words.unwrap_or_else(|| {
@@ -103,7 +103,7 @@ impl Hub {
         self.client_push(sid, 0, payload);
         self.unpin(now, sid);
         self.orphan_lanes(now, sid);
-        self.finish(sid);
+        self.let_leave(now, sid);
     }
 
     /// A frame on a channel of a client's own link: it goes to the client as it is.

@@ -81,7 +81,7 @@ impl Hub {
                 State::Running if self.sessions.get(sid.0).is_some_and(|s| now.ms >= s.deadline_ms) => {
                     self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
                     self.unpin(now, sid);
-                    self.finish(sid);
+                    self.let_leave(now, sid);
                 }
                 State::Running => {
                     self.counters.heartbeats_missed += 1;
@@ -94,7 +94,8 @@ impl Hub {
                     self.login_unreachable(now, sid, "the login took too long");
                 }
                 _ => {
-                    self.counters.limit_handshake += u64::from(state != State::Closing);
+                    self.counters.limit_handshake +=
+                        u64::from(!matches!(state, State::Closing | State::Leaving));
                     self.drop_verify(sid);
                     self.finish(sid);
                 }
