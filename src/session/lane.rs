@@ -129,6 +129,8 @@ pub(super) struct Lane {
     pub(super) careful: bool,
     /// Carries what comes back from the spool.
     pub(super) replay: bool,
+    /// The broker has closed its client's channel: what stands behind the fault goes on, but nobody waits to see it.
+    pub(super) forsaken: bool,
 }
 
 impl Lane {
@@ -154,7 +156,13 @@ impl Lane {
             not_before_ms: 0,
             careful: false,
             replay: false,
+            forsaken: false,
         }
+    }
+
+    /// Whether what is on it was left by a client in good order: others may wait to see it.
+    pub(super) fn orphaned(&self) -> bool {
+        self.session.is_none() && !self.forsaken
     }
 
     /// Whether anything waits to be sent.

@@ -69,6 +69,28 @@ def test_a_channel_error_is_its_channels_alone(umbel, bystander):
     bystander.unharmed()
 
 
+@pytest.mark.parametrize("names", [1, 100], ids=["one missing exchange", "a hundred missing exchanges"])
+def test_publishes_to_exchanges_that_are_missing_cost_each_once_and_nobody_else(umbel, bystander, names):
+    """A hundred in one go, forty times: the broker ends the channel at the first and throws the others away. Those that Umbel sends
+    again it sends once, not once for each that stood before them."""
+    w = login(umbel)
+    for _ in range(40):
+        w.send(b"".join(message(1, b"x", exchange="i.none.%d" % (n % names)) for n in range(100)))
+        w.expect("channel.close")
+        w.send(method(1, "channel.close-ok"))
+        w.channel(1)
+    w.call(0, "connection.close", reply_code=200)
+    w.close()
+    assert umbel.status()["counters"]["resent"] <= 40 * 100
+    # Whoever looks into a queue does not wait for what nobody will see.
+    began = time.monotonic()
+    o = login(umbel)
+    o.call(1, "queue.declare", queue="i.look", exclusive=True)
+    assert time.monotonic() - began < 1
+    o.close()
+    bystander.unharmed(within=3)
+
+
 def test_deaths_in_the_middle_of_a_body_leave_no_half_message(umbel, node, bystander):
     direct = Wire(node.address[1]).login(vhost="suite")
     direct.channel(1)

@@ -72,7 +72,7 @@ impl Hub {
             for item in lane.items.iter().filter(|i| !i.settled) {
                 sums.0 += 1;
                 sums.1 += u64::from(item.len);
-                sums.2 += u64::from(lane.session.is_none());
+                sums.2 += u64::from(lane.orphaned());
             }
             ensure!(lane.sent <= lane.items.len(), "lane {id}: {} sent of {}", lane.sent, lane.items.len());
             ensure!(lane.lease.is_some() || lane.sent == 0, "lane {id} has sent without a lease");

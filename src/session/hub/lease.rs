@@ -286,15 +286,25 @@ impl Hub {
 
     /// A lane has lost its lease: what was sent and not confirmed is copied out and will be sent again, in order (SPEC D3).
     pub(super) fn homeless(&mut self, now: Now, lane_id: LaneId) {
-        self.detach(lane_id);
+        let sent = self.detach(lane_id);
+        self.count_resent(lane_id, sent);
         self.find_home(now, lane_id);
     }
 
-    /// Takes what is on a lane out of its lost lease's stream. Nothing leaves the lane, so that places on it stay what they are.
-    pub(super) fn detach(&mut self, lane_id: LaneId) {
-        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        let Some((lid, _)) = lane.lease.take() else { return };
-        let mut resent = 0;
+    /// How many of those that were sent will be sent again.
+    pub(super) fn count_resent(&mut self, lane_id: LaneId, sent: usize) {
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        let again = lane.items.iter().take(sent).filter(|i| !i.settled).count();
+        if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
+            u.resent += crate::wire::num::u64_of(again);
+        }
+    }
+
+    /// Takes what is on a lane out of its lost lease's stream; how many from the front were sent. Nothing leaves the lane, so that
+    /// places on it stay what they are.
+    pub(super) fn detach(&mut self, lane_id: LaneId) -> usize {
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return 0 };
+        let Some((lid, _)) = lane.lease.take() else { return 0 };
         for item in lane.items.iter_mut() {
             item.tag = UNSENT;
             if let Kind::Publish(flags) = &mut item.kind {
@@ -304,14 +314,10 @@ impl Hub {
                 if let Some(link) = self.links.get_mut(lid.0) {
                     item.store = Store::Own(link.out.bytes_at(spot).into());
                     link.out.release(&mut self.spares, spot);
-                    resent += u64::from(!item.settled);
                 }
             }
         }
-        lane.sent = 0;
-        if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
-            u.resent += resent;
-        }
+        std::mem::take(&mut lane.sent)
     }
 
     /// A lane without a lease seeks one, or ends if nothing is on it and nobody will put anything there.
@@ -347,7 +353,7 @@ impl Hub {
             lane.session = None;
             let pool = lane.pool;
             let count = crate::wire::num::u64_of(lane.items.iter().filter(|i| !i.settled).count());
-            if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
+            if let (true, Some(u)) = (lane.orphaned(), self.upstreams.get_mut(lane.upstream.0)) {
                 u.orphaned += count;
             }
             if let Some(s) = self.sessions.get_mut(sid.0) {

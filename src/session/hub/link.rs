@@ -3,7 +3,7 @@
 use super::Hub;
 use crate::session::client::State;
 use crate::session::judge::Judge;
-use crate::session::lane::Kind;
+use crate::session::lane::{Kind, Store};
 use crate::session::upstream::{ChannelUse, LinkState, LinkUse, Returning, UpstreamState};
 use crate::session::{LaneId, LinkId, Now};
 use crate::wire::frame::{Frame, FrameKind, parse_frame, write_frame};
@@ -187,17 +187,32 @@ impl Hub {
             }
         };
         let culprit = self.culprit(lid, lane_id, words);
+        // Where an exchange is missing or forbidden, what follows to it on the channel would be refused one by one.
+        let exchange =
+            culprit.filter(|_| matches!(words.0, 403 | 404)).and_then(|n| self.exchange_on(lane_id, n));
+        let pool = self.lanes.get(lane_id.0).map(|l| l.pool);
+        if let (Some(exchange), Some(p)) = (&exchange, pool.and_then(|p| self.pools.get_mut(p.0))) {
+            p.known_exchanges.remove(exchange.as_slice());
+        }
         if let Some(link) = self.links.get_mut(lid.0) {
             link.leased = link.leased.saturating_sub(1);
         }
         // The lease is off the lane before anybody is blamed: the lane may end with its client's channel.
-        self.detach(lane_id);
-        self.take_blame(now, lane_id, culprit, words);
+        let sent = self.detach(lane_id);
+        self.take_blame(now, lane_id, culprit, exchange.as_deref(), words);
+        self.count_resent(lane_id, sent);
         self.find_home(now, lane_id);
         self.reopen_channel(now, lid, up);
     }
 
-    fn take_blame(&mut self, now: Now, lane_id: LaneId, culprit: Option<usize>, words: &Words) {
+    fn take_blame(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        culprit: Option<usize>,
+        exchange: Option<&[u8]>,
+        words: &Words,
+    ) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let (session, channel, replays) = (lane.session, lane.channel, lane.replay);
         let Some(index) = culprit else {
@@ -239,24 +254,52 @@ impl Hub {
             .and_then(|s| s.channel(channel))
             .is_some_and(|c| c.confirm.is_some());
         let count = self.lanes.get(lane_id.0).map_or(0, |l| l.items.len());
-        for after in index..count {
+        let mut unsure = false;
+        for after in index + 1..count {
             // Methods behind an error are thrown away by a broker, and so are publishes: where they are numbered, the client knows
-            // that they were not confirmed; where not, they were accepted and go on.
-            let goes = self
-                .lanes
-                .get(lane_id.0)
-                .and_then(|l| l.items.get(after))
-                .is_some_and(|i| matches!(i.kind, Kind::Publish(_)) && !(confirms && i.seq != 0));
-            // A lane of the spool is many clients': nobody's mistake is another's.
-            if !goes && !replays {
+            // that they were not confirmed; where not, they were accepted and go on, but for those with the same fault.
+            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(after)) else { continue };
+            let Kind::Publish(flags) = item.kind else {
+                // A lane of the spool is many clients': nobody's mistake is another's.
+                if !replays {
+                    self.settle_unanswered(lane_id, after);
+                }
+                continue;
+            };
+            let plain = !flags.authored && item.wait.is_none() && !item.settled;
+            let same = plain
+                && !replays
+                && exchange.is_some()
+                && self.exchange_on(lane_id, after).as_deref() == exchange;
+            self.counters.refused += u64::from(same);
+            if same || (confirms && item.seq != 0 && !replays) {
                 self.settle_unanswered(lane_id, after);
+            } else {
+                unsure |= flags.risky && !item.settled;
             }
+        }
+        // Each of the others might close the next channel under all that are behind it: they find out one by one.
+        if let Some(lane) = self.lanes.get_mut(lane_id.0) {
+            lane.careful = unsure;
+            lane.forsaken |= told.is_some();
         }
         if let Some(sid) = told {
             let (code, text, cause) = words;
             self.counters.channel_errors += 1;
             self.close_client_channel(now, sid, channel, *code, text, *cause);
         }
+    }
+
+    /// Where a publish on a lane goes, while it is one.
+    fn exchange_on(&self, lane_id: LaneId, index: usize) -> Option<Vec<u8>> {
+        let lane = self.lanes.get(lane_id.0)?;
+        let bytes = match &lane.items.get(index)?.store {
+            Store::Own(bytes) => bytes,
+            Store::Stream(spot) => self.links.get(lane.lease?.0.0)?.out.bytes_at(*spot),
+        };
+        let frame = parse_frame(bytes, 0).ok()??;
+        matches!(method::split(frame.payload), Ok((MethodId::BASIC_PUBLISH, _)))
+            .then(|| super::publish::exchange_of(frame.payload).to_vec())
     }
 
     /// Settles an item without an answer for the client's number.
@@ -286,7 +329,7 @@ impl Hub {
             return None;
         }
         publishes.into_iter().find(|&n| {
-            let Some(crate::session::lane::Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else {
+            let Some(Store::Stream(spot)) = lane.items.get(n).map(|i| &i.store) else {
                 return false;
             };
             let Some(link) = self.links.get(lid.0) else { return false };

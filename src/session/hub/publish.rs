@@ -869,22 +869,14 @@ impl Hub {
         };
         let (bytes, waits) = (u64::from(item.len), item.tag == UNSENT);
         lane.items.push_back(item);
-        let (session, upstream) = (lane.session, lane.upstream);
+        let (session, upstream, orphaned) = (lane.session, lane.upstream, lane.orphaned());
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
             u.unsettled += 1;
             u.unsettled_bytes += bytes;
+            u.orphaned += u64::from(orphaned);
         }
-        match session {
-            Some(sid) => {
-                if let Some(s) = self.sessions.get_mut(sid.0) {
-                    s.unsettled += 1;
-                }
-            }
-            None => {
-                if let Some(u) = self.upstreams.get_mut(upstream.0) {
-                    u.orphaned += 1;
-                }
-            }
+        if let Some(s) = session.and_then(|sid| self.sessions.get_mut(sid.0)) {
+            s.unsettled += 1;
         }
         if waits {
             self.seek(now, lane_id);

@@ -107,7 +107,7 @@ impl Hub {
             u.confirmed += count;
             u.unsettled = u.unsettled.saturating_sub(count);
             u.unsettled_bytes = u.unsettled_bytes.saturating_sub(bytes);
-            if lane.session.is_none() {
+            if lane.orphaned() {
                 u.orphaned = u.orphaned.saturating_sub(count);
                 u.orphans_settled += count;
             }
@@ -229,6 +229,7 @@ impl Hub {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let (session, channel, upstream, lease, pool) =
             (lane.session, lane.channel, lane.upstream, lane.lease, lane.pool);
+        let orphaned = lane.orphaned();
         let Some(item) = lane.items.get_mut(index) else { return };
         if item.settled {
             return;
@@ -245,7 +246,7 @@ impl Hub {
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
             u.unsettled = u.unsettled.saturating_sub(1);
             u.unsettled_bytes = u.unsettled_bytes.saturating_sub(u64::from(len));
-            if session.is_none() {
+            if orphaned {
                 u.orphaned = u.orphaned.saturating_sub(1);
                 u.orphans_settled += 1;
             }
