@@ -12,6 +12,7 @@
 
 mod hub {
     pub mod blame;
+    pub mod goodbyes;
     pub mod retries;
     pub mod stage;
     pub mod told;

@@ -305,6 +305,11 @@ impl Stage {
         self.client_hears(sid).iter().filter_map(OwnFrame::method).collect()
     }
 
+    /// Whether the Hub wants a client's socket closed.
+    pub fn hung_up(&self, sid: SessionId) -> bool {
+        self.clients[&sid].over
+    }
+
     /// A client's socket is gone.
     pub fn client_leaves(&mut self, sid: SessionId) {
         self.clients.remove(&sid);

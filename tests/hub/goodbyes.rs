@@ -1,0 +1,83 @@
+//! How channels and connections end: the client's own goodbye, and what stands behind a broker's refusal (SPEC T2, T3, T5).
+
+use umbel::wire::method::MethodId;
+
+use super::stage::{Stage, upstream};
+use crate::kit;
+
+fn goodbye() -> Vec<u8> {
+    kit::close(MethodId::CONNECTION_CLOSE, 200, "bye", MethodId::NONE)
+}
+
+#[test]
+fn who_said_goodbye_closes_its_socket_itself_within_half_a_minute() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.client_method(sid, 0, &goodbye());
+    assert_eq!(s.client_methods(sid), [MethodId::CONNECTION_CLOSE_OK]);
+    s.later(20_000);
+    s.client_method(sid, 1, &kit::channel_open());
+    s.client_method(sid, 0, &goodbye());
+    assert_eq!(
+        s.client_methods(sid),
+        [MethodId::CONNECTION_CLOSE_OK],
+        "what comes behind a goodbye is nothing, but another"
+    );
+    assert!(!s.hung_up(sid));
+    s.later(11_000);
+    assert!(s.hung_up(sid));
+}
+
+#[test]
+fn a_drain_does_not_wait_for_who_said_goodbye() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.client_method(sid, 0, &goodbye());
+    s.hub.drain(s.now);
+    s.carry();
+    assert!(s.hung_up(sid));
+}
+
+fn missing(exchange: &str) -> Vec<u8> {
+    let text = format!("NOT_FOUND - no exchange '{exchange}' in vhost '/'");
+    kit::close(MethodId::CHANNEL_CLOSE, 404, &text, MethodId::BASIC_PUBLISH)
+}
+
+#[test]
+fn what_follows_a_refused_publish_to_the_same_exchange_is_refused_with_it_and_the_rest_goes_one_by_one() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    for (exchange, name) in
+        [("none", "1"), ("none", "2"), ("", "3"), ("other", "4"), ("none", "5"), ("", "6")]
+    {
+        s.publish(sid, exchange, "q", false, name);
+    }
+    let lid = s.link();
+    assert_eq!(s.published(lid), ["1", "2", "3", "4", "5", "6"]);
+    s.say(lid, 1, &missing("none"));
+    assert_eq!(s.client_methods(sid), [MethodId::CHANNEL_CLOSE]);
+    s.client_method(sid, 1, &kit::bare(MethodId::CHANNEL_CLOSE_OK));
+    for (name, answer) in [("3", kit::ack(1, false)), ("4", missing("other")), ("6", kit::ack(1, false))] {
+        let heard = s.heard(lid);
+        let names: Vec<_> = heard.iter().filter_map(|f| kit::message_id(&f.payload)).collect();
+        assert_eq!(names, [name], "one that may close the channel under the others is among them");
+        let lease = heard.iter().find(|f| f.method() == Some(MethodId::BASIC_PUBLISH)).map(|f| f.channel);
+        s.say(lid, lease.unwrap(), &answer);
+    }
+    assert_eq!(s.hub.unsettled(), 0);
+}
+
+#[test]
+fn nobody_waits_to_see_what_a_refusal_left_behind() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    for (exchange, name) in [("none", "1"), ("other", "2"), ("", "3")] {
+        s.publish(sid, exchange, "q", false, name);
+    }
+    let lid = s.link();
+    s.say(lid, 1, &missing("none"));
+    assert_eq!(s.hub.unsettled(), 2);
+    let second = s.client("pw");
+    s.client_method(second, 1, &kit::queue_declare("seen", 0));
+    assert!(s.heard(lid).iter().any(|f| f.method() == Some(MethodId::QUEUE_DECLARE)), "it is asked at once");
+}
