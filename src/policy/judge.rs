@@ -18,7 +18,7 @@ use super::rule::{Aspect, Mode, Rule};
 use super::verdict::{By, Fate, Refusal, Verdict};
 use super::{CompressionRule, Policy};
 use crate::celery::{Task, delayed};
-use crate::wire::num::usize_of;
+use crate::wire::num::{same, usize_of};
 
 /// A route's codec leaves smaller bodies alone.
 const ROUTE_COMPRESSION_BYTES_MIN: u64 = 1024;
@@ -405,8 +405,8 @@ fn redirect<'p>(target: &'p Target, case: &Case<'_>, verdict: &mut Verdict<'p>) 
         }
         return;
     }
-    let same = destination.exchange.as_bytes() == case.message.exchange
-        && destination.routing_key.as_bytes() == case.message.routing_key;
+    let stays = same(destination.exchange.as_bytes(), case.message.exchange)
+        && same(destination.routing_key.as_bytes(), case.message.routing_key);
     // At another broker its name is the same, but the place must be made there.
-    verdict.edits.destination = (!same || target.route.upstream.is_some()).then_some(destination);
+    verdict.edits.destination = (!stays || target.route.upstream.is_some()).then_some(destination);
 }

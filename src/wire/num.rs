@@ -20,6 +20,14 @@ pub fn u32_clamped(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
+/// Whether two byte strings are equal, where both are often empty: comparing nothing with nothing is a masked load from nowhere in
+/// glibc's memcmp on machines with AVX-512, and that takes a hundred nanoseconds.
+#[inline]
+#[must_use]
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && (a.is_empty() || a == b)
+}
+
 /// A 64-bit size as `usize`, clamped: used only for comparisons against limits.
 #[must_use]
 pub fn usize_clamped(n: u64) -> usize {

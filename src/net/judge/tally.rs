@@ -8,6 +8,7 @@ use super::{Case, OWN};
 use crate::celery::{Task, delayed};
 use crate::metrics::{IntCounter, Metrics, Mode, RuleMetrics, TaskVerdict};
 use crate::policy::{Aspect, Because, By, Destination, Policy};
+use crate::wire::num::same;
 
 /// Task names whose handles are kept; names come from strangers.
 const NAMES_MAX: usize = 16_384;
@@ -55,8 +56,8 @@ struct Way {
 impl Way {
     fn is(&self, case: &Case<'_>, kind: &Kind, to: Option<&Destination>) -> bool {
         self.to == to.map(std::ptr::from_ref)
-            && *self.routing_key == *case.publish.routing_key
-            && *self.exchange == *case.publish.exchange
+            && same(&self.routing_key, case.publish.routing_key)
+            && same(&self.exchange, case.publish.exchange)
             && self.kind == *kind
     }
 

@@ -1,0 +1,351 @@
+//! Publishes that arrive together are handled in rows; whatever is in them, the upstream and the client must see the same octets as if
+//! every frame had come by itself (SPEC T1, D2, D8).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions
+)]
+
+use std::io::IoSlice;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+use proptest::prelude::*;
+use umbel::session::{
+    Action, Decision, Edited, Hub, Judge, Limits, LinkId, Now, Place, PublishView, SessionId, Settle,
+    Settled, Target, UpstreamSettings,
+};
+use umbel::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
+use umbel::wire::method::{self, MethodId, MethodWriter, Tune};
+use umbel::wire::{NewHeader, TableWriter};
+
+const NOW: Now = Now { ms: 5_000, wall_us: 1_700_000_000_000_000 };
+
+/// Decides by the routing key; what only moves a message is one for all, as the real judge has it.
+struct ByKey {
+    moved: Rc<Edited>,
+    awaited: Rc<Edited>,
+    watched: Rc<Edited>,
+}
+
+impl ByKey {
+    fn new() -> Self {
+        let place = |key: &[u8]| Some(Place { exchange: b"moved".to_vec(), routing_key: key.to_vec() });
+        let declare =
+            MethodWriter::new(MethodId::QUEUE_DECLARE).short(0).shortstr(b"new").octet(2).longstr(b"");
+        let target = Rc::new(Target { name: "queue new".to_owned(), methods: vec![declare.done()] });
+        Self {
+            moved: Rc::new(Edited { place: place(b"there"), ..Edited::default() }),
+            awaited: Rc::new(Edited { place: place(b"new"), target: Some(target), ..Edited::default() }),
+            watched: Rc::new(Edited { watch_return: true, ..Edited::default() }),
+        }
+    }
+}
+
+impl Judge for ByKey {
+    fn judge(&mut self, _now: Now, publish: &PublishView<'_>) -> Decision {
+        match publish.routing_key {
+            b"moved" => Decision::Edit(Rc::clone(&self.moved)),
+            b"awaited" => Decision::Edit(Rc::clone(&self.awaited)),
+            b"watched" => Decision::Edit(Rc::clone(&self.watched)),
+            b"shorter" => {
+                let mut header = Vec::new();
+                NewHeader { body_size: 2, priority: Some(9), ..NewHeader::default() }.write(&mut header);
+                let (header, body) = (Some(header), Some(b"ok".to_vec()));
+                Decision::Edit(Rc::new(Edited { header, body, ..Edited::default() }))
+            }
+            b"nacked" => Decision::Settle(Box::new(Settled { settle: Settle::Nack, instead: Vec::new() })),
+            b"dropped" => Decision::Settle(Box::new(Settled { settle: Settle::Ack, instead: Vec::new() })),
+            b"refused" => Decision::Settle(Box::new(Settled {
+                settle: Settle::Close(403, "no".to_owned()),
+                instead: Vec::new(),
+            })),
+            _ => Decision::Pass,
+        }
+    }
+}
+
+/// One client and its upstream, which takes everything and confirms when it is told to.
+struct Pair {
+    hub: Hub,
+    judge: ByKey,
+    sid: SessionId,
+    upstream: Vec<u8>,
+    client: Vec<u8>,
+    /// What the client has sent and the Hub has not taken.
+    kept: Vec<u8>,
+    published: u64,
+    on: u16,
+    link: Option<LinkId>,
+}
+
+impl Pair {
+    fn logged_in(channel: u16, confirms: bool, window: u64) -> Self {
+        let mut settings = UpstreamSettings::new("default", "127.0.0.1", 5672);
+        settings.window_messages = window;
+        let mut hub = Hub::new(Limits::default(), vec![settings], [7; 32], Vec::new());
+        hub.start(NOW);
+        let sid = hub.accept(NOW, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        let mut pair = Self {
+            hub,
+            judge: ByKey::new(),
+            sid,
+            upstream: Vec::new(),
+            client: Vec::new(),
+            kept: Vec::new(),
+            published: 0,
+            on: 0,
+            link: None,
+        };
+        pair.settle();
+        pair.send(b"AMQP\x00\x00\x09\x01");
+        let start = MethodWriter::new(MethodId::CONNECTION_START_OK).longstr(b"").shortstr(b"PLAIN");
+        pair.say(0, &start.longstr(b"\0guest\0guest").shortstr(b"en_US").done());
+        let tune = Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 0 };
+        pair.say(0, &method::write_tune(MethodId::CONNECTION_TUNE_OK, tune));
+        pair.say(
+            0,
+            &MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(b"/").shortstr(b"").octet(0).done(),
+        );
+        pair.say(channel, &MethodWriter::new(MethodId::CHANNEL_OPEN).shortstr(b"").done());
+        if confirms {
+            pair.say(channel, &MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done());
+        }
+        // The lane has its lease before the row begins.
+        let mut first = Vec::new();
+        publish(&mut first, channel, &Message { key: "first", ..Message::default() });
+        pair.send(&first);
+        pair.confirm();
+        pair
+    }
+
+    fn say(&mut self, channel: u16, payload: &[u8]) {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, FrameKind::Method, ChannelId(channel), payload);
+        self.send(&frame);
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+        self.hand_in();
+        self.settle();
+    }
+
+    fn hand_in(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        let took = self.hub.client_bytes(NOW, self.sid, &kept, &mut self.judge);
+        self.kept = kept[took..].to_vec();
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let mut idle = true;
+            while let Some(action) = self.hub.next_action() {
+                idle = false;
+                match action {
+                    Action::Dial { link, .. } => self.hub.dialed(NOW, link),
+                    Action::HangUpLink(link) => self.hub.link_gone(NOW, link, "hung up"),
+                    Action::Resume(_) => self.hand_in(),
+                    Action::HangUp(_) => {}
+                }
+            }
+            let mut links = Vec::new();
+            self.hub.take_dirty_links(&mut links);
+            for lid in links {
+                idle = false;
+                self.read_link(lid);
+            }
+            let mut sessions = Vec::new();
+            self.hub.take_dirty_sessions(&mut sessions);
+            for sid in sessions {
+                idle = false;
+                let out = self.hub.client_out(sid).to_vec();
+                self.client.extend_from_slice(&out);
+                self.hub.client_written(NOW, sid, out.len());
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn read_link(&mut self, lid: LinkId) {
+        let mut sent = Vec::new();
+        loop {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let filled = self.hub.link_out(lid, &mut slices);
+            if filled == 0 {
+                break;
+            }
+            let before = sent.len();
+            slices[..filled].iter().for_each(|slice| sent.extend_from_slice(slice));
+            let wrote = sent.len() - before;
+            self.hub.link_written(NOW, lid, wrote);
+        }
+        let answers = self.answers(&sent);
+        self.upstream.extend_from_slice(&sent);
+        self.link = Some(lid);
+        self.hub.link_bytes(NOW, lid, &answers, &mut self.judge);
+    }
+
+    fn answers(&mut self, sent: &[u8]) -> Vec<u8> {
+        let mut answers = Vec::new();
+        let mut rest = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").unwrap_or(sent);
+        let mut reply = |channel: u16, payload: Vec<u8>| {
+            write_frame(&mut answers, FrameKind::Method, ChannelId(channel), &payload);
+        };
+        if rest.len() < sent.len() {
+            let start = MethodWriter::new(MethodId::CONNECTION_START).octet(0).octet(9).longstr(b"");
+            reply(0, start.longstr(b"PLAIN AMQPLAIN").longstr(b"en_US").done());
+        }
+        while let Some(frame) = parse_frame(rest, 0).unwrap() {
+            rest = &rest[frame.wire_len()..];
+            if frame.kind != FrameKind::Method {
+                continue;
+            }
+            let channel = frame.channel.0;
+            match method::split(frame.payload).unwrap().0 {
+                MethodId::BASIC_PUBLISH => (self.published, self.on) = (self.published + 1, channel),
+                MethodId::CONNECTION_START_OK => {
+                    let tune = Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 };
+                    reply(0, method::write_tune(MethodId::CONNECTION_TUNE, tune));
+                }
+                MethodId::CONNECTION_OPEN => {
+                    reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done());
+                }
+                MethodId::CHANNEL_OPEN => {
+                    reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done());
+                }
+                MethodId::CONFIRM_SELECT => {
+                    reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done())
+                }
+                MethodId::QUEUE_DECLARE => {
+                    let ok = MethodWriter::new(MethodId::QUEUE_DECLARE_OK).shortstr(b"new").long(0).long(0);
+                    reply(channel, ok.done());
+                }
+                _ => {}
+            }
+        }
+        answers
+    }
+
+    /// The upstream confirms all that it has.
+    fn confirm(&mut self) {
+        let ack = MethodWriter::new(MethodId::BASIC_ACK).longlong(self.published).octet(1).done();
+        let mut frame = Vec::new();
+        write_frame(&mut frame, FrameKind::Method, ChannelId(self.on), &ack);
+        let link = self.link.unwrap();
+        self.hub.link_bytes(NOW, link, &frame, &mut self.judge);
+        self.settle();
+    }
+
+    /// What came out of it all: to the upstream, to the client, and how it was counted.
+    fn end(mut self) -> (Vec<u8>, Vec<u8>, [u64; 5]) {
+        self.confirm();
+        self.confirm();
+        let c = &self.hub.counters;
+        let counted = [c.accepted, c.confirmed, c.refused, c.settled_here, self.hub.unsettled()];
+        (self.upstream, self.client, counted)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Message {
+    key: &'static str,
+    exchange: &'static str,
+    ticket: u16,
+    bits: u8,
+    /// Octets of each body frame.
+    body: Vec<usize>,
+    headers: u8,
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self { key: "pass", exchange: "", ticket: 0, bits: 0, body: vec![5], headers: 0 }
+    }
+}
+
+fn publish(out: &mut Vec<u8>, channel: u16, m: &Message) {
+    let method = MethodWriter::new(MethodId::BASIC_PUBLISH).short(m.ticket).shortstr(m.exchange.as_bytes());
+    let method = method.shortstr(m.key.as_bytes()).octet(m.bits).done();
+    write_frame(out, FrameKind::Method, ChannelId(channel), &method);
+    let table = (0..m.headers).fold(TableWriter::new(), |t, n| t.str(&format!("h{n}"), b"\xff"));
+    let mut header = Vec::new();
+    let body_size = m.body.iter().sum::<usize>() as u64;
+    let headers = (m.headers > 0).then(|| table.table());
+    NewHeader { body_size, headers, delivery_mode: Some(2), ..NewHeader::default() }.write(&mut header);
+    write_frame(out, FrameKind::Header, ChannelId(channel), &header);
+    for &size in &m.body {
+        write_frame(out, FrameKind::Body, ChannelId(channel), &vec![b'x'; size]);
+    }
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let key = prop::sample::select(vec![
+        "pass", "pass", "pass", "moved", "moved", "awaited", "watched", "shorter", "nacked", "dropped",
+        "refused",
+    ]);
+    // The rare ones end the channel or the connection: most worlds have few of them.
+    let key = prop_oneof![9 => key.prop_filter("rare", |k| *k != "refused"), 1 => Just("refused")];
+    let bits = prop_oneof![20 => Just(0_u8), 4 => Just(1), 1 => Just(2)];
+    let body = prop::collection::vec(1_usize..3000, 0..10);
+    let exchange = prop::sample::select(vec!["", "", "known", "other"]);
+    (key, exchange, prop::sample::select(vec![0_u16, 0, 7]), bits, body, 0_u8..40).prop_map(
+        |(key, exchange, ticket, bits, body, headers)| Message { key, exchange, ticket, bits, body, headers },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn publishes_in_a_row_leave_and_are_answered_as_they_would_be_one_frame_at_a_time(
+        messages in prop::collection::vec(message(), 1..40),
+        confirms in any::<bool>(),
+        channel in prop::sample::select(vec![1_u16, 5]),
+        window in prop::sample::select(vec![4_u64, 100_000]),
+    ) {
+        let mut bytes = Vec::new();
+        messages.iter().for_each(|m| publish(&mut bytes, channel, m));
+        let mut together = Pair::logged_in(channel, confirms, window);
+        together.send(&bytes);
+        let mut apart = Pair::logged_in(channel, confirms, window);
+        let mut rest = bytes.as_slice();
+        while let Some(frame) = parse_frame(rest, 0).unwrap() {
+            let (one, tail) = rest.split_at(frame.wire_len());
+            apart.send(one);
+            rest = tail;
+        }
+        let (upstream, client, counted) = together.end();
+        let (upstream_apart, client_apart, counted_apart) = apart.end();
+        prop_assert_eq!(counted, counted_apart);
+        prop_assert!(upstream == upstream_apart, "{} and {} octets upstream", upstream.len(), upstream_apart.len());
+        prop_assert_eq!(answers(&client), answers(&client_apart));
+    }
+}
+
+/// What a client is told: each number's answer, and everything else. Runs of acks may be cut in different places.
+fn answers(bytes: &[u8]) -> (Vec<(u64, bool)>, Vec<Vec<u8>>) {
+    let (mut numbers, mut others, mut rest) = (Vec::new(), Vec::new(), bytes);
+    let mut next = 1;
+    while let Some(frame) = parse_frame(rest, 0).unwrap() {
+        rest = &rest[frame.wire_len()..];
+        match method::split(frame.payload) {
+            Ok((id @ (MethodId::BASIC_ACK | MethodId::BASIC_NACK), args))
+                if frame.kind == FrameKind::Method =>
+            {
+                let (tag, multiple) = method::ack(args).unwrap();
+                let from = if multiple { next } else { tag };
+                (from..=tag).for_each(|n| numbers.push((n, id == MethodId::BASIC_ACK)));
+                next = next.max(tag + 1);
+            }
+            _ => others.push(frame.payload.to_vec()),
+        }
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    (numbers, others)
+}
