@@ -117,6 +117,46 @@ fn tls_needs_its_certificate_and_key() {
 }
 
 #[test]
+fn files_of_tls_that_cannot_be_used_are_named_where_they_are_asked_for() {
+    struct World;
+    impl Surroundings for World {
+        fn env(&self, _: &str) -> Option<String> {
+            None
+        }
+        fn file(&self, path: &str) -> Result<String, String> {
+            Ok(if path == "/empty" { "\n".to_owned() } else { "x".to_owned() })
+        }
+        fn server_tls(&self, tls: &umbel::config::ServerTls) -> Result<(), String> {
+            Err(format!("{}: no such file", tls.cert))
+        }
+        fn client_tls(&self, tls: &umbel::config::ClientTls) -> Result<(), String> {
+            Err(format!("{}: no certificate in it", tls.ca.as_deref().unwrap_or_default()))
+        }
+    }
+    let problem = |text: &str| Config::parse(text, &World).unwrap_err().to_string();
+    let server = "[listen.tls]\ncert = \"/c\"\nkey = \"/k\"\n";
+    assert_eq!(problem(server), "1:1: listen.tls: /c: no such file");
+    let client = "[upstreams.default]\ntls = { ca = \"/ca\" }\nurls = [\"amqps://h\"]\n";
+    assert_eq!(problem(client), "2:7: upstreams.default.tls: /ca: no certificate in it");
+    let empty = "[upstreams.default]\nurls = [\"amqp://u@h\"]\npassword_file = \"/empty\"\n";
+    assert_eq!(problem(empty), "3:17: upstreams.default.password_file: /empty is empty");
+}
+
+#[test]
+fn an_exchange_type_that_a_broker_would_end_the_connection_for_is_named() {
+    one(
+        "[policy]\ndefault_exchange_type = \"weird\"\n",
+        "2:25: policy.default_exchange_type:",
+        "expected direct",
+    );
+    let queue =
+        |kind: &str| format!("[[task_queues]]\nname = \"q\"\nexchange = \"e\"\nexchange_type = \"{kind}\"\n");
+    one(&queue("direkt"), "4:17: task_queues[1].exchange_type:", "found \"direkt\"");
+    assert!(problems(&queue("x-delayed-message")).is_empty());
+    one("[policy]\ndefault_queue = \"\"\n", "2:17: policy.default_queue:", "expected a name");
+}
+
+#[test]
 fn a_bad_url_is_named_without_its_password() {
     let text = "[upstreams.default]\nurls = [\"amqp://ok\", \"amqp://bob:hunter2@host:nope\"]\n";
     one(text, "2:22: upstreams.default.urls[2]:", "a port of 1 to 65535");

@@ -120,7 +120,9 @@ impl ServerTls {
             }
         }
         section.close();
-        Some(Self { cert: cert?, key: key?, client_ca, client_cert, login_from })
+        let tls = Self { cert: cert?, key: key?, client_ca, client_cert, login_from };
+        section.surroundings().server_tls(&tls).unwrap_or_else(|why| section.problem(why));
+        Some(tls)
     }
 }
 

@@ -31,14 +31,15 @@ pub fn settings(section: &Section<'_>) -> (Mode, QueueSettings) {
     let queue_type = |key| section.choice(key, &types).map(str::to_owned);
     let named = |key| section.string(key).filter(|text: &String| !text.is_empty());
     let settings = QueueSettings {
-        default_queue: named("default_queue").unwrap_or(d.default_queue),
+        default_queue: name_at(section, "default_queue").unwrap_or(d.default_queue),
         default_queue_type: queue_type("default_queue_type"),
         default_exchange: named("default_exchange"),
-        default_exchange_type: named("default_exchange_type").unwrap_or(d.default_exchange_type),
+        default_exchange_type: exchange_type(section, "default_exchange_type")
+            .unwrap_or(d.default_exchange_type),
         default_routing_key: named("default_routing_key"),
         create_missing_queues: section.flag("create_missing_queues", d.create_missing_queues),
         create_missing_queue_type: queue_type("create_missing_queue_type"),
-        create_missing_queue_exchange_type: named("create_missing_queue_exchange_type"),
+        create_missing_queue_exchange_type: exchange_type(section, "create_missing_queue_exchange_type"),
         queue_max_priority: section.value("queue_max_priority").and_then(|v| priority(&v)),
     };
     let mode = if section.flag("dry_run", false) { Mode::Observe } else { Mode::Enforce };
@@ -73,7 +74,7 @@ fn queue(section: &Section<'_>) -> Option<Queue> {
     if let Some(exchange) = section.string("exchange") {
         queue.exchange = exchange;
     }
-    if let Some(kind) = section.string("exchange_type") {
+    if let Some(kind) = exchange_type(section, "exchange_type") {
         queue.exchange_type = kind;
         if queue.exchange.is_empty() {
             section.problem_at("exchange_type", "has no effect without `exchange`");
@@ -172,6 +173,29 @@ pub fn place(section: &Section<'_>, route: Route, known: &Known<'_>) -> Option<A
     }
 }
 
+/// A name, which is not empty.
+fn name_at(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let text = section.string(key)?;
+    if text.is_empty() {
+        section.problem_at(key, "expected a name, found \"\"");
+        return None;
+    }
+    Some(text)
+}
+
+/// An exchange's type: the protocol's own, or a plugin's, which all begin alike. A broker ends the connection that declares another.
+fn exchange_type(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let text = section.string(key)?;
+    if !matches!(text.as_str(), "direct" | "topic" | "fanout" | "headers") && !text.starts_with("x-") {
+        let why = format!(
+            "expected direct, topic, fanout, headers, or a plugin's type such as x-delayed-message, found \"{text}\""
+        );
+        section.problem_at(key, why);
+        return None;
+    }
+    Some(text)
+}
+
 /// The keys that say where to: `queue`, `exchange`, `exchange_type`, `routing_key`, `upstream`.
 #[must_use]
 pub fn destination(section: &Section<'_>, known: &Known<'_>) -> Route {
@@ -183,19 +207,11 @@ pub fn destination(section: &Section<'_>, known: &Known<'_>) -> Route {
         }
         found
     });
-    let named = |key| {
-        let text = section.string(key)?;
-        if text.is_empty() {
-            section.problem_at(key, "expected a name, found \"\"");
-            return None;
-        }
-        Some(text)
-    };
     Route {
-        queue: named("queue"),
-        exchange: named("exchange"),
-        exchange_type: named("exchange_type"),
-        routing_key: named("routing_key"),
+        queue: name_at(section, "queue"),
+        exchange: name_at(section, "exchange"),
+        exchange_type: exchange_type(section, "exchange_type"),
+        routing_key: name_at(section, "routing_key"),
         upstream,
         ..Route::default()
     }

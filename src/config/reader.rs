@@ -66,6 +66,12 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
+    /// The surroundings of this reading.
+    #[must_use]
+    pub(super) const fn surroundings(&self) -> &'a dyn Surroundings {
+        self.review.surroundings
+    }
+
     /// A table of the document under `path`, or the absence of one.
     pub(super) fn new(
         review: &'a Review<'a>,

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::listen::ServerTls;
+use super::upstream::ClientTls;
+
 /// A password or the like. Neither `Debug` nor `Display` shows it.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
@@ -38,6 +41,14 @@ pub trait Surroundings {
     fn env(&self, name: &str) -> Option<String>;
     /// A file's text, or why it cannot be read.
     fn file(&self, path: &str) -> Result<String, String>;
+    /// Why the files that `[listen.tls]` names cannot be put to use. Where no file can be read nothing is said of them.
+    fn server_tls(&self, _: &ServerTls) -> Result<(), String> {
+        Ok(())
+    }
+    /// The same for an upstream's.
+    fn client_tls(&self, _: &ClientTls) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Surroundings in which nothing is set and no file exists.

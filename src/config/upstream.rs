@@ -258,6 +258,9 @@ impl ClientTls {
             section.problem("has no effect: no url of this upstream is amqps://");
         }
         section.close();
+        if urls.iter().any(|url| url.tls) {
+            section.surroundings().client_tls(&tls).unwrap_or_else(|why| section.problem(why));
+        }
         tls
     }
 }
@@ -277,6 +280,10 @@ fn password(section: &Section<'_>) -> Option<Secret> {
     }
     let path = value.expanded()?;
     match value.surroundings().file(&path) {
+        Ok(text) if text.trim().is_empty() => {
+            value.problem(format!("{path} is empty"));
+            None
+        }
         Ok(text) => Some(Secret::new(text.trim_end_matches(['\n', '\r']).to_owned())),
         Err(why) => {
             value.problem(format!("cannot read {path}: {why}"));

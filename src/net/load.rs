@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{Config, Problems, Surroundings};
+use super::tls::{Outgoing, incoming};
+use crate::config::{ClientTls, Config, Problems, ServerTls, Surroundings};
 
 /// A configuration that can be put to use.
 #[derive(Debug)]
@@ -55,6 +56,14 @@ impl Surroundings for World {
             return Err(format!("{size} bytes, more than {SECRET_BYTES_MAX}"));
         }
         std::fs::read_to_string(path).map_err(|e| e.to_string())
+    }
+
+    fn server_tls(&self, tls: &ServerTls) -> Result<(), String> {
+        incoming(tls).map(drop)
+    }
+
+    fn client_tls(&self, tls: &ClientTls) -> Result<(), String> {
+        Outgoing::new(tls).map(drop)
     }
 }
 
