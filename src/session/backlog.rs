@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashSet;
+
 use super::spool::{SpoolKey, SpoolQueue, SpoolRecord};
 use super::{LaneId, PoolId, SessionId};
 use crate::wire::num::u64_of;
@@ -83,6 +85,8 @@ pub(super) struct Backlog {
     pub(super) ready_of: Which,
     /// The lane that it travels on.
     pub(super) replay: Option<LaneId>,
+    /// Declarations that are in it.
+    pub(super) declared: FxHashSet<Box<[u8]>>,
     /// Given back by the disk: sent once everything on disk is.
     pub(super) held: VecDeque<SpoolRecord>,
     /// How many may be sent now, in thousandths, and when that was last counted.
@@ -101,6 +105,7 @@ impl Backlog {
             ready: VecDeque::new(),
             ready_of: Which::Main,
             replay: None,
+            declared: FxHashSet::default(),
             held: VecDeque::new(),
             credit: 0,
             credit_ms: 0,
@@ -154,11 +159,11 @@ impl Backlog {
         }
     }
 
-    /// So many may be sent at this rate, at most a fifth of a second's worth at once.
+    /// So many may be sent at this rate, at most a second's worth at once.
     pub(super) fn allowance(&mut self, now_ms: u64, rate: Option<u64>) -> usize {
         let Some(rate) = rate else { return usize::MAX };
         let gained = rate.saturating_mul(now_ms.saturating_sub(self.credit_ms));
-        self.credit = self.credit.saturating_add(gained).min((rate * 200).max(1000));
+        self.credit = self.credit.saturating_add(gained).min(rate.saturating_mul(1000));
         self.credit_ms = now_ms;
         crate::wire::num::usize_clamped(self.credit / 1000)
     }
@@ -185,11 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_allows_its_share_of_time_and_never_a_burst_of_more_than_a_fifth_of_a_second() {
+    fn a_rate_allows_its_share_of_time_and_never_a_burst_of_more_than_a_second() {
         let mut backlog = backlog();
         assert_eq!(backlog.allowance(1000, None), usize::MAX);
-        assert_eq!(backlog.allowance(100_000, Some(100)), 20);
-        backlog.spend(20);
+        assert_eq!(backlog.allowance(100_000, Some(100)), 100);
+        backlog.spend(100);
         assert_eq!(backlog.allowance(100_000, Some(100)), 0);
         assert_eq!(backlog.allowance(100_055, Some(100)), 5);
         let mut sent = 0;

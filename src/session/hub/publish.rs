@@ -756,9 +756,7 @@ impl Hub {
     ) -> Result<(), Refusal> {
         let own = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
         let Some(lane) = self.lane_for(now, sid, ch, own) else { return Ok(()) };
-        if self.window_full(lane, u64_of(payload.len())) {
-            return Err(window_refusal(id));
-        }
+        let full = self.window_full(lane, u64_of(payload.len()));
         let (payload, nowait) = super::methods::without_nowait(id, payload);
         let mut frame = Vec::with_capacity(payload.len() + FRAME_OVERHEAD);
         write_frame(&mut frame, FrameKind::Method, ChannelId(ch), &payload);
@@ -769,16 +767,24 @@ impl Hub {
             let remembered = if owing { None } else { self.remembered_declare(lane, &payload) };
             if let Some(reply) = remembered {
                 // The upstream cannot be asked: what worked before works again, and is declared when it is back (SPEC D4).
+                let spills = full || self.lanes.get(lane.0).is_some_and(|l| self.spills(l.pool));
+                let spilled = spills && self.spill_declaration(now, lane, id, &payload);
+                if full && !spilled {
+                    return Err(window_refusal(id));
+                }
                 self.counters.declares_remembered += 1;
                 if !nowait {
                     self.send_answers(now);
                     self.note_reply(sid, ch, method_of(&reply), &reply);
                     self.client_push(sid, ch, &reply);
                 }
-                let keeps = self.spool.is_some() && super::spool::is_declaration(id);
-                let record = if keeps { self.keep_declaration(now, lane, &payload) } else { None };
-                self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: false }, 0, None, record);
+                if !spilled {
+                    self.put(now, lane, Frames::Raw(&frame), Kind::Method { id, tell: false }, 0, None, None);
+                }
                 return Ok(());
+            }
+            if full {
+                return Err(window_refusal(id));
             }
             if let (false, Some(c)) = (nowait, self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch))) {
                 c.lane_replies += 1;

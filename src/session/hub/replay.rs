@@ -98,6 +98,7 @@ impl Hub {
         }
         if backlog.is_empty() && on_lane == 0 {
             backlog.spilling = false;
+            backlog.declared.clear();
             self.release_behind(now, b);
             return;
         }

@@ -21,6 +21,9 @@ use crate::wire::frame::parse_frame;
 use crate::wire::method::MethodId;
 use crate::wire::num::u64_of;
 
+/// Declarations of one backlog that are known to be on disk.
+const DECLARED_MAX: usize = 10_000;
+
 impl Hub {
     /// A spool to use, with what was found in it, and how many of its messages a second go out again. Before `start`.
     pub fn set_spool(
@@ -175,11 +178,32 @@ impl Hub {
         true
     }
 
-    /// A declaration that was answered from memory while its upstream cannot be asked: it goes before what follows, in our next life too.
-    pub(super) fn keep_declaration(&mut self, now: Now, lane_id: LaneId, payload: &[u8]) -> Option<u64> {
-        let b = self.backlog_of(self.lanes.get(lane_id.0)?.pool)?;
-        let number = self.append(now, b, Which::Main, lane_id, DECLARES, (payload, &[], &[]))?;
-        Some(Which::Main.mark(number))
+    /// A declaration that was answered from memory while its upstream cannot be asked. While the login's publishes go to disk, so does
+    /// it, before what follows, and once is enough.
+    pub(super) fn spill_declaration(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        id: MethodId,
+        payload: &[u8],
+    ) -> bool {
+        if !is_declaration(id) || self.spool.is_none() {
+            return false;
+        }
+        let pool = self.lanes.get(lane_id.0).map(|l| l.pool);
+        let Some(b) = pool.and_then(|pool| self.backlog_of(pool)) else { return false };
+        if self.backlogs.get(b.0).is_some_and(|b| b.declared.contains(payload)) {
+            return true;
+        }
+        let parts = (payload, &[][..], &[][..]);
+        let appended = self.append(now, b, Which::Main, lane_id, DECLARES | ONLY_HERE, parts).is_some();
+        if let (Some(backlog), true) = (self.backlogs.get_mut(b.0), appended) {
+            backlog.spilling = true;
+            if backlog.declared.len() < DECLARED_MAX {
+                backlog.declared.insert(payload.into());
+            }
+        }
+        appended
     }
 
     fn await_disk(&mut self, which: Which, lane_id: LaneId, number: u64, seq: u64) {
