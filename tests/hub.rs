@@ -16,6 +16,7 @@ mod hub {
     pub mod retries;
     pub mod stage;
     pub mod told;
+    pub mod unrouted;
 }
 #[path = "sim/kit.rs"]
 #[allow(dead_code, reason = "the simulation uses the rest")]

@@ -21,7 +21,8 @@ use umbel::config::{Config, Nothing};
 use umbel::metrics::Metrics;
 use umbel::net::judge::{Handed, PolicyJudge, Snapshot};
 use umbel::session::{
-    Authored, Decision, Edited, Judge, Now, PublishView, SessionFacts, Settle, Settled, UpstreamId,
+    Authored, Decision, Edited, Judge, Kept, Now, PublishView, SessionFacts, Settle, Settled, Unrouted,
+    UpstreamId,
 };
 use umbel::wire::frame::parse_frame;
 use umbel::wire::method::{self, MethodId, MethodWriter};
@@ -396,7 +397,7 @@ fn an_expired_task_is_revoked_with_the_very_bytes_that_a_worker_sends() {
     let exchange = exchange.shortstr(b"topic").octet(2).longstr(&[]).done();
     assert_eq!(event.target.as_ref().unwrap().methods, [exchange]);
     assert!(court.counts(r#"umbel_tasks_expired_total{action="revoke",rule="r"} 1"#));
-    assert!(court.counts("umbel_publishes_expired_total 1"));
+    assert_eq!(settled.kept, Kept::Expired);
 }
 
 #[test]
@@ -469,8 +470,7 @@ fn admission_keeps_out_as_its_action_says() {
     );
     let mut court = court(&says("drop"));
     let dropped = court.settled(&task);
-    assert_eq!((dropped.settle, dropped.instead.len()), (Settle::Ack, 0));
-    assert!(court.counts(r#"umbel_publishes_refused_total{reason="policy"} 1"#));
+    assert_eq!((dropped.settle, dropped.instead.len(), dropped.kept), (Settle::Ack, 0, Kept::Refused));
     assert!(court.counts(
         r#"umbel_tasks_total{name="proj.tasks.add",rule="r",upstream="default",verdict="refuse"} 1"#
     ));
@@ -515,6 +515,35 @@ fn sent_again_a_task_is_asked_for_its_expiry_and_nothing_else() {
     let mut late = court(&policy).at(LATER_US);
     let decision = late.view(&fresh, |judge, now, view| judge.again(now, view));
     assert!(matches!(decision, Decision::Settle(settled) if settled.settle == Settle::Ack));
+}
+
+#[test]
+fn a_task_that_no_queue_takes_is_counted_dead_lettered_or_its_queue_declared_as_its_upstream_says() {
+    let task = message("c570-py311-v2-json");
+    let unrouted = |mandatory: &str| {
+        let policy = format!(
+            "[upstreams.default]\nmandatory = \"{mandatory}\"\n[dead_letter]\nqueue = \"dead\"\n[[task_queues]]\nname = \"vec\"\ntype = \"quorum\""
+        );
+        let mut court = court(&policy);
+        assert!(court.edited(&task).watch_return, "it is published mandatory");
+        let verdict = court.view(&task, |judge, now, view| judge.unrouted(now, view, UpstreamId(0)));
+        (verdict, court)
+    };
+    assert!(matches!(unrouted("count").0, Unrouted::Counted));
+    let (Unrouted::Declare(target), _) = unrouted("declare") else { panic!("a queue to declare") };
+    assert_eq!(target.name, "queue vec");
+    let (declares, _) = method::split(target.methods.last().unwrap()).unwrap();
+    assert!(matches!(declares, MethodId::QUEUE_DECLARE | MethodId::QUEUE_BIND));
+    let text = String::from_utf8_lossy(&target.methods.concat()).into_owned();
+    assert!(
+        text.contains("x-queue-type") && text.contains("quorum"),
+        "as the configuration defines it: {text}"
+    );
+    let (Unrouted::Instead(letters), court) = unrouted("dead-letter") else { panic!("a dead letter") };
+    assert_eq!(letters[0].routing_key, b"dead");
+    let header = ContentHeader::parse(&letters[0].header).unwrap();
+    assert!(String::from_utf8_lossy(header.headers().unwrap().bytes()).contains("unroutable"));
+    assert!(court.counts(r#"umbel_messages_dead_lettered_total{reason="unroutable"} 1"#));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use umbel::session::{
-    Action, Decision, Edited, Hub, Judge, Limits, LinkId, Now, Place, PublishView, SessionId, Settle,
+    Action, Decision, Edited, Hub, Judge, Kept, Limits, LinkId, Now, Place, PublishView, SessionId, Settle,
     Settled, Target, UpstreamSettings,
 };
 use umbel::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
@@ -56,11 +56,20 @@ impl Judge for ByKey {
                 let (header, body) = (Some(header), Some(b"ok".to_vec()));
                 Decision::Edit(Rc::new(Edited { header, body, ..Edited::default() }))
             }
-            b"nacked" => Decision::Settle(Box::new(Settled { settle: Settle::Nack, instead: Vec::new() })),
-            b"dropped" => Decision::Settle(Box::new(Settled { settle: Settle::Ack, instead: Vec::new() })),
+            b"nacked" => Decision::Settle(Box::new(Settled {
+                settle: Settle::Nack,
+                instead: Vec::new(),
+                kept: Kept::Refused,
+            })),
+            b"dropped" => Decision::Settle(Box::new(Settled {
+                settle: Settle::Ack,
+                instead: Vec::new(),
+                kept: Kept::Refused,
+            })),
             b"refused" => Decision::Settle(Box::new(Settled {
                 settle: Settle::Close(403, "no".to_owned()),
                 instead: Vec::new(),
+                kept: Kept::Refused,
             })),
             _ => Decision::Pass,
         }
@@ -246,7 +255,7 @@ impl Pair {
         self.confirm();
         self.confirm();
         let c = &self.hub.counters;
-        let counted = [c.accepted, c.confirmed, c.refused, c.settled_here, self.hub.unsettled()];
+        let counted = [c.accepted, c.forwarded, c.refused(), c.expired, self.hub.unsettled()];
         (self.upstream, self.client, counted)
     }
 }

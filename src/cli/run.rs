@@ -30,7 +30,8 @@ pub fn run(path: Option<&Path>) -> ExitCode {
     };
     let recent = Recent::new();
     log(&loaded.config.log, recent.clone());
-    let metrics = Arc::new(Metrics::new(loaded.config.metrics.task_names_max));
+    let labels = &loaded.config.metrics;
+    let metrics = Arc::new(Metrics::with_labels(labels.task_names_max, labels.queue_names_max));
     let listen = &loaded.config.listen;
     let listener = match bind(listen.amqp, listen.reuse_port) {
         Ok(listener) => listener,

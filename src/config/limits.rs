@@ -58,7 +58,7 @@ impl Default for Limits {
             preauth_frame_max: 8192,
             preauth_connections: 16_384,
             output_backlog_bytes: 64 << 20,
-            input_backlog_bytes: 16 << 20,
+            input_backlog_bytes: 1 << 20,
             decompressed_bytes: 64 << 20,
             decompressed_ratio: 200,
             memory_bytes: 1 << 30,

@@ -102,6 +102,8 @@ pub struct Upstream {
     pub remember_credentials: Duration,
     /// What is done about unroutable publishes.
     pub mandatory: Mandatory,
+    /// Whether what a route sends here goes where it was going while this one is down, instead of waiting.
+    pub turn_back: bool,
     /// Whether clients are told of the broker's connection.blocked. Celery ignores it; others stop publishing.
     pub relay_blocked: bool,
 }
@@ -132,6 +134,7 @@ impl Upstream {
             retry: Retry::default(),
             remember_credentials: Duration::from_secs(86_400),
             mandatory: Mandatory::Off,
+            turn_back: false,
             relay_blocked: true,
         }
     }
@@ -182,6 +185,9 @@ impl Upstream {
             retry: Retry::read(&section.section("retry")),
             remember_credentials: section.duration("remember_credentials").unwrap_or(d.remember_credentials),
             mandatory: section.choice("mandatory", MANDATORY).unwrap_or(d.mandatory),
+            turn_back: section
+                .choice("when_down", &[("wait", false), ("turn-back", true)])
+                .unwrap_or(d.turn_back),
             relay_blocked: section.flag("relay_blocked", d.relay_blocked),
             urls,
         };

@@ -12,7 +12,7 @@ use super::words::{ByWord, NackOrigin, Refusal, Returned, SpoolExit, SpoolFault}
 pub struct Ledger {
     /// Whole, legal publishes taken from clients.
     pub accepted: IntCounter,
-    /// Confirmed by an upstream without the spool's help (also to a dead-letter place).
+    /// Confirmed by an upstream without the spool's help.
     pub forwarded: IntCounter,
     /// Given to the spool, which has a ledger of its own from here on.
     pub spooled: IntCounter,

@@ -71,12 +71,18 @@ impl Metrics {
     /// All families, `labels_max` distinct task names and as many queue names.
     #[must_use]
     pub fn new(labels_max: usize) -> Self {
+        Self::with_labels(labels_max, labels_max)
+    }
+
+    /// Metrics that name up to so many tasks and queues; the rest are `__other__`.
+    #[must_use]
+    pub fn with_labels(task_names_max: usize, queue_names_max: usize) -> Self {
         let registry = Registry::new();
         let make = Registrar(&registry);
         let build = make.gauges("build_info", "What was built; always 1.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            tasks: Tasks::new(&make, labels_max),
+            tasks: Tasks::new(&make, task_names_max, queue_names_max),
             delivery: Delivery::new(&make),
             flows: Flows::new(&make),
             clients: Clients::new(&make),

@@ -83,10 +83,10 @@ impl Tasks {
         }
     }
 
-    pub(super) fn new(make: &Registrar<'_>, labels_max: usize) -> Self {
+    pub(super) fn new(make: &Registrar<'_>, labels_max: usize, queues_max: usize) -> Self {
         Self {
             names: BoundedLabels::new(labels_max),
-            queues: BoundedLabels::new(labels_max),
+            queues: BoundedLabels::new(queues_max),
             rules: BoundedLabels::new(RULES_MAX),
             series: BoundedLabels::with_bytes_max(
                 labels_max.saturating_mul(SERIES_PER_NAME),
@@ -199,6 +199,20 @@ mod tests {
         let kept =
             metrics.render().lines().filter(|line| line.starts_with(r#"umbel_tasks_total{name="t""#)).count();
         assert_eq!(kept, SERIES_PER_NAME);
+    }
+
+    #[test]
+    fn names_of_queues_have_a_bound_of_their_own() {
+        let metrics = Metrics::with_labels(3, 1);
+        for name in ["a", "b", "c"] {
+            metrics.tasks.task(name, "none", TaskVerdict::Forward, "default").inc();
+            metrics.tasks.queue(name, "default").inc();
+        }
+        let rendered = metrics.render();
+        assert!(rendered.contains(r#"name="c""#));
+        assert!(
+            rendered.contains(r#"umbel_tasks_queued_total{queue_name="__other__",upstream="default"} 2"#)
+        );
     }
 
     #[test]

@@ -16,8 +16,6 @@ use crate::session::SessionId;
 const READS_A_TURN: u32 = 2;
 /// How long a client that was told goodbye is listened to, so that a reset does not destroy our last words.
 const LINGER: Duration = Duration::from_millis(1500);
-/// What may wait behind a gate before the socket is left unread.
-const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// Ends the session in the Hub however the task ends, by a panic too (SPEC S5).
 pub struct Ending {
@@ -92,10 +90,7 @@ impl Client {
                 let waits = !self.kept.is_empty() && !self.thread.hub.borrow().client_gate_open(self.sid);
                 return if waits { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
-            if !self.thread.hub.borrow().client_wants_reads(self.sid) {
-                return Poll::Pending;
-            }
-            if self.kept.len() > KEPT_BYTES_MAX && !self.thread.hub.borrow().client_gate_open(self.sid) {
+            if !self.thread.hub.borrow().client_wants_reads(self.sid, self.kept.len()) {
                 return Poll::Pending;
             }
             if turn >= READS_A_TURN {

@@ -3,19 +3,37 @@
 use std::rc::Rc;
 
 use super::thread::Thread;
-use crate::metrics::{LeaseState, Limit, LinkState, Login, Metrics, Refusal, Scope, SessionState};
+use crate::metrics::{
+    LeaseState, Limit, LinkState, Login, Metrics, Mistake, Refusal, Returned, Scope, SessionState, SpoolExit,
+};
 use crate::session::{Counters, LinkLook};
 
 /// Adds what has happened since `before`.
 pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
     let d = |f: fn(&Counters) -> u64| f(now).saturating_sub(f(before));
     let ledger = &metrics.delivery.ledger;
-    ledger.accepted.inc_by(d(|c| c.accepted));
-    ledger.forwarded.inc_by(d(|c| (c.confirmed + c.implied).saturating_sub(c.replayed)));
+    ledger.forwarded.inc_by(d(|c| c.forwarded));
     ledger.spooled.inc_by(d(|c| c.spooled));
-    ledger.refused.of(Refusal::WindowFull).inc_by(d(|c| c.limit_window));
-    ledger.refused.of(Refusal::UpstreamError).inc_by(d(|c| c.refused - c.limit_window.min(c.refused)));
-    ledger.refused.of(Refusal::UpstreamNack).inc_by(d(|c| c.nacked));
+    ledger.expired.inc_by(d(|c| c.expired));
+    for (why, count) in [
+        (Refusal::WindowFull, d(|c| c.refused_window)),
+        (Refusal::SpoolFull, d(|c| c.refused_spool)),
+        (Refusal::Policy, d(|c| c.refused_policy)),
+        (Refusal::UpstreamNack, d(|c| c.refused_nack)),
+        (Refusal::UpstreamError, d(|c| c.refused_error)),
+        (Refusal::RetriesExhausted, d(|c| c.refused_retries)),
+    ] {
+        ledger.refused.of(why).inc_by(count);
+    }
+    ledger.accepted.inc_by(d(|c| c.accepted));
+    let exits = &metrics.delivery.spool.exits;
+    exits
+        .of(SpoolExit::Forwarded)
+        .inc_by(d(|c| c.records_done.saturating_sub(c.replayed_expired + c.replayed_refused)));
+    exits.of(SpoolExit::Expired).inc_by(d(|c| c.replayed_expired));
+    exits.of(SpoolExit::Refused).inc_by(d(|c| c.replayed_refused));
+    metrics.delivery.returned.of(Returned::NoRoute).inc_by(d(|c| c.returned + c.returned_watched));
+    mistakes(metrics, d(|c| c.targets_missing), d(|c| c.routes_turned_back));
     metrics.flows.client_in.frames.inc_by(d(|c| c.frames_in));
     let clients = &metrics.clients;
     clients.logins.of(Login::Accepted).inc_by(d(|c| c.logins_accepted + c.logins_remembered));
@@ -48,6 +66,24 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
         metrics.delivery.confirm_seconds.observe(std::time::Duration::from_millis(each), confirms);
     }
     *before = now.clone();
+}
+
+/// Routes that could not be kept: the tasks went where they were going, or were left out (P9).
+fn mistakes(metrics: &Metrics, missing: u64, turned_back: u64) {
+    metrics.tasks.mistakes.of(Mistake::MissingTarget).inc_by(missing);
+    metrics.tasks.mistakes.of(Mistake::UnknownUpstream).inc_by(turned_back);
+    if missing > 0 {
+        tracing::warn!(
+            tasks = missing,
+            "a route's target is not there and could not be made; its tasks go where they were going"
+        );
+    }
+    if turned_back > 0 {
+        tracing::warn!(
+            tasks = turned_back,
+            "a route's upstream, or its target there, is not to be had; its tasks go where they were going"
+        );
+    }
 }
 
 /// What waits on disk.

@@ -26,6 +26,7 @@ pub fn limits(config: &Config) -> Limits {
         memory_bytes: l.memory_bytes,
         handshake_ms: ms(l.handshake_timeout),
         output_backlog_bytes: usize::try_from(l.output_backlog_bytes).unwrap_or(usize::MAX),
+        input_backlog_bytes: usize::try_from(l.input_backlog_bytes).unwrap_or(usize::MAX),
         close_ms: 5_000,
         leave_ms: 30_000,
         barrier_ms: 1_000,
@@ -57,7 +58,8 @@ fn upstream(u: &config::Upstream) -> UpstreamSettings {
         links: usize::try_from(u.links).unwrap_or(usize::MAX),
         channels_per_link: u16::try_from(u.channels_per_link).unwrap_or(u16::MAX),
         link_idle_ms: ms(u.idle_timeout),
-        link_lifetime_ms: u.link_lifetime.map_or(u64::MAX / 4, ms),
+        link_lifetime_ms: u.link_lifetime.map_or(u64::MAX / 400, ms),
+        link_lifetime_jitter_percent: percent(u.link_lifetime_jitter),
         lease_idle_ms: ms(u.lease_idle),
         connect_timeout_ms: ms(u.connect_timeout),
         heartbeat_s: u16::try_from(u.heartbeat.as_secs()).unwrap_or(u16::MAX),
@@ -73,6 +75,7 @@ fn upstream(u: &config::Upstream) -> UpstreamSettings {
         },
         remember_ms: ms(u.remember_credentials),
         relay_blocked: u.relay_blocked,
+        turn_back: u.turn_back,
         durable: u.tier == config::Tier::Durable,
     }
 }

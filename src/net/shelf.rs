@@ -155,12 +155,6 @@ impl Spool for Shelf {
     }
 
     fn remove(&mut self, queue: SpoolQueue, from: u64, to: u64) {
-        self.metrics
-            .delivery
-            .spool
-            .exits
-            .of(crate::metrics::SpoolExit::Forwarded)
-            .inc_by(to.saturating_sub(from) + 1);
         self.store.borrow_mut().remove(QueueId(queue.0), from, to);
     }
 

@@ -121,6 +121,28 @@ pub struct Settled {
     pub settle: Settle,
     /// What is published instead; the client is answered when the last of these is confirmed.
     pub instead: Vec<Authored>,
+    /// What the books call it.
+    pub kept: Kept,
+}
+
+/// Why a publish does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Its time has passed.
+    Expired,
+    /// A rule keeps it out.
+    Refused,
+}
+
+/// What becomes of a publish that its upstream could not route, where we asked to hear of that (D6).
+#[derive(Debug)]
+pub enum Unrouted {
+    /// It is counted.
+    Counted,
+    /// These are published; the client is answered when the last of them is confirmed.
+    Instead(Vec<Authored>),
+    /// This is declared, and the message sent again, once.
+    Declare(Rc<Target>),
 }
 
 /// What becomes of a publish.
@@ -142,6 +164,11 @@ pub trait Judge {
     /// A message is about to be sent again, or leaves the spool: only what time may have changed is asked (P4).
     fn again(&mut self, _now: Now, _publish: &PublishView<'_>) -> Decision {
         Decision::Pass
+    }
+
+    /// A message that was published to an upstream with `watch_return` has come back.
+    fn unrouted(&mut self, _now: Now, _publish: &PublishView<'_>, _from: UpstreamId) -> Unrouted {
+        Unrouted::Counted
     }
 
     /// Whether deliveries are to be shown to `delivery` at all.

@@ -38,10 +38,16 @@ pub(super) struct PublishFlags {
     pub(super) risky: bool,
     /// Written by us, not by the client.
     pub(super) authored: bool,
+    /// Back from the spool.
+    pub(super) replayed: bool,
+    /// Returned, and to be sent again once its queue is there: its confirm ends nothing.
+    pub(super) again: bool,
+    /// Has been sent again because of that.
+    pub(super) redone: bool,
 }
 
 /// What an item is, besides bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     /// method, header, body: settled by a confirm.
     Publish(PublishFlags),
@@ -85,7 +91,7 @@ pub(super) struct Wait {
 impl Wait {
     /// For something of ours: where its target cannot be had, it is left out.
     pub(super) fn of(target: Rc<Target>) -> Self {
-        Self::on(Way { target: Some(target), otherwise: None }, false)
+        Self::on(Way { target: Some(target), ..Way::default() }, false)
     }
 
     pub(super) fn on(way: Way, met: bool) -> Self {
@@ -100,6 +106,8 @@ pub(super) struct Way {
     pub(super) target: Option<Rc<Target>>,
     /// The publish method's payload for where it was going before the policy spoke; `None`: it is left out.
     pub(super) otherwise: Option<Vec<u8>>,
+    /// The upstream that it was going to, where that is another.
+    pub(super) home: Option<UpstreamId>,
 }
 
 /// See the module.

@@ -23,8 +23,8 @@ mod upstream;
 pub use hub::{Action, ChannelLook, Counters, Hub, LinkLook, LoginOutcome, SessionLook, Sizes, UpstreamLook};
 pub use identity::{Credentials, Secret};
 pub use judge::{
-    Authored, Decision, Edited, Held, Judge, PassAll, Place, PublishView, SessionFacts, Settle, Settled,
-    Target,
+    Authored, Decision, Edited, Held, Judge, Kept, PassAll, Place, PublishView, SessionFacts, Settle,
+    Settled, Target, Unrouted,
 };
 pub use refusal::{Refusal, Scope, reply_name};
 pub use settings::{Limits, Retry, UpstreamSettings, Url};

@@ -32,6 +32,8 @@ pub struct Limits {
     pub handshake_ms: u64,
     /// A client that leaves this much unread is closed, unless a link of its own can be paused.
     pub output_backlog_bytes: usize,
+    /// Octets of a client that may wait behind a gate before its socket is left unread.
+    pub input_backlog_bytes: usize,
     /// How long a client may take to answer our close.
     pub close_ms: u64,
     /// How long a client that we have answered its close may keep its socket: RabbitMQ's own thirty seconds, or its heartbeat.
@@ -59,6 +61,7 @@ impl Default for Limits {
             memory_bytes: 1 << 30,
             handshake_ms: 10_000,
             output_backlog_bytes: 16 * 1024 * 1024,
+            input_backlog_bytes: 1024 * 1024,
             close_ms: 5_000,
             leave_ms: 30_000,
             barrier_ms: 1_000,
@@ -103,9 +106,15 @@ impl Retry {
             .interval_start_ms
             .saturating_add(self.interval_step_ms.saturating_mul(u64::from(attempt)))
             .min(self.interval_max_ms.max(self.interval_start_ms));
-        let span = plain * u64::from(self.jitter_percent.min(100)) / 100;
-        plain - if span == 0 { 0 } else { random % (span + 1) }
+        shortened(plain, self.jitter_percent, random)
     }
+}
+
+/// A time, shortened by up to so many percent of it; `random` is any number.
+#[must_use]
+pub fn shortened(plain_ms: u64, percent: u8, random: u64) -> u64 {
+    let span = plain_ms.saturating_mul(u64::from(percent.min(100))) / 100;
+    plain_ms - random % (span + 1)
 }
 
 /// One address of an upstream.
@@ -144,8 +153,10 @@ pub struct UpstreamSettings {
     pub channels_per_link: u16,
     /// A pooled link without leases is closed after this long.
     pub link_idle_ms: u64,
-    /// A pooled link is replaced when it is this old, with jitter.
+    /// A pooled link is replaced when it is this old.
     pub link_lifetime_ms: u64,
+    /// Up to this share of its lifetime, in percent, is taken off at random.
+    pub link_lifetime_jitter_percent: u8,
     /// A lease that is clean and idle goes back to the pool after this long.
     pub lease_idle_ms: u64,
     /// TCP connect to open-ok.
@@ -164,6 +175,8 @@ pub struct UpstreamSettings {
     pub remember_ms: u64,
     /// Tell producers of connection.blocked, as the broker would.
     pub relay_blocked: bool,
+    /// While it is down, what a route sends here goes where it was going, instead of waiting.
+    pub turn_back: bool,
     /// Tier `durable`: on disk before it counts as accepted.
     pub durable: bool,
 }
@@ -182,6 +195,7 @@ impl UpstreamSettings {
             channels_per_link: 1000,
             link_idle_ms: 60_000,
             link_lifetime_ms: 3_600_000,
+            link_lifetime_jitter_percent: 10,
             lease_idle_ms: 5_000,
             connect_timeout_ms: 5_000,
             heartbeat_s: 0,
@@ -191,6 +205,7 @@ impl UpstreamSettings {
             retry: Retry::default(),
             remember_ms: 3_600_000,
             relay_blocked: true,
+            turn_back: false,
             durable: false,
         }
     }

@@ -82,17 +82,19 @@ pub struct Needs<'a> {
     pub name: &'a [u8],
     /// The publish method's payload for where it was going before the policy spoke; empty: it is left out.
     pub otherwise: &'a [u8],
+    /// The name of the upstream that it was going to, where that is another; else empty.
+    pub home: &'a [u8],
     /// The publish method's payload.
     pub publish: &'a [u8],
 }
 
 impl<'a> Needs<'a> {
-    /// One byte string, each part behind its length: name, declarations, otherwise, publish.
+    /// One byte string, each part behind its length: name, declarations, otherwise, home, publish.
     #[must_use]
     pub fn pack(&self, declarations: &[Vec<u8>]) -> Vec<u8> {
         let mut out = Vec::new();
         let before = std::iter::once(self.name).chain(declarations.iter().map(Vec::as_slice));
-        for part in before.chain([self.otherwise, self.publish]) {
+        for part in before.chain([self.otherwise, self.home, self.publish]) {
             out.extend_from_slice(&u32_clamped(part.len()).to_le_bytes());
             out.extend_from_slice(part);
         }
@@ -108,12 +110,12 @@ impl<'a> Needs<'a> {
             parts.push(part);
             bytes = rest;
         }
-        let (publish, otherwise) = (parts.pop()?, parts.pop()?);
+        let (publish, home, otherwise) = (parts.pop()?, parts.pop()?, parts.pop()?);
         if parts.is_empty() || !bytes.is_empty() {
             return None;
         }
         let name = parts.remove(0);
-        Some((Self { name, otherwise, publish }, parts))
+        Some((Self { name, otherwise, home, publish }, parts))
     }
 }
 
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn needs_come_back_as_they_were_packed_and_nothing_else_is_read_as_needs() {
-        let needs = Needs { name: b"queue feeds", otherwise: b"", publish: b"publish" };
+        let needs = Needs { name: b"queue feeds", otherwise: b"", home: b"eu", publish: b"publish" };
         let packed = needs.pack(&[b"declare".to_vec(), b"bind".to_vec()]);
         assert_eq!(Needs::unpack(&packed), Some((needs, vec![&b"declare"[..], b"bind"])));
         for cut in 0..packed.len() {

@@ -70,7 +70,7 @@ fn when_max_retries_is_used_up_what_waits_is_nacked_to_those_who_use_confirms() 
     let answered = acks(&mut s, sid);
     assert_eq!(answered, [MethodId::BASIC_NACK; 2]);
     assert!(s.dials.len() - dials >= 4, "one try and three more, beside probes");
-    assert_eq!((s.hub.unsettled(), s.hub.counters.refused), (0, 2));
+    assert_eq!((s.hub.unsettled(), s.hub.counters.refused()), (0, 2));
     // It goes on trying, and once it is back, publishes go.
     s.doors[0] = Door::Opens("pw");
     s.publish(sid, "", "q", false, "3");
@@ -97,7 +97,7 @@ fn when_max_retries_is_used_up_a_client_without_confirms_is_closed_with_506_and_
     let close = heard.iter().find(|f| f.method() == Some(MethodId::CONNECTION_CLOSE)).expect("it is told");
     let (_, args) = umbel::wire::method::split(&close.payload).unwrap();
     assert_eq!(umbel::wire::method::close(args).unwrap().code, 506);
-    assert_eq!((s.hub.unsettled(), s.hub.counters.refused), (1, 1));
+    assert_eq!((s.hub.unsettled(), s.hub.counters.refused()), (1, 1));
     s.doors[0] = Door::Opens("pw");
     s.later(2_000);
     let lid = s.link();
@@ -194,4 +194,27 @@ fn a_confirm_that_does_not_come_ends_its_link_after_the_confirm_timeout() {
     );
     s.later(60_000);
     assert_eq!(s.hub.look_upstream(umbel::session::UpstreamId(0)).unwrap().resent, 1);
+}
+
+#[test]
+fn a_links_lifetime_is_shortened_by_no_more_than_its_jitter() {
+    for percent in [0, 50] {
+        let settings = UpstreamSettings {
+            link_lifetime_ms: 10_000,
+            link_lifetime_jitter_percent: percent,
+            lease_idle_ms: 100,
+            ..upstream()
+        };
+        let mut s = Stage::new(vec![settings]);
+        let sid = s.client("pw");
+        let first = s.link();
+        let opened = s.now.ms;
+        while s.hub.look_links(s.now).iter().any(|l| l.id == first && l.state == "up") {
+            s.later(100);
+        }
+        let lived = s.now.ms - opened;
+        let least = 10_000 - 100 * u64::from(percent);
+        assert!((least..=10_100).contains(&lived), "{percent} %: {lived} ms");
+        s.client_leaves(sid);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use umbel::session::LinkId;
 use umbel::wire::frame::{ChannelId, FrameKind, HEARTBEAT, write_body, write_frame};
 use umbel::wire::method::{self, MethodId, MethodWriter, Tune};
 use umbel::wire::table::{TableWriter, Value};
@@ -81,6 +82,7 @@ struct Taken {
 
 /// One connection to a broker.
 pub struct Conn {
+    lid: LinkId,
     phase: Phase,
     chans: BTreeMap<u16, Chan>,
     /// Octets that have come and are not read yet.
@@ -99,8 +101,9 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub fn new(now_ms: u64) -> Self {
+    pub fn new(lid: LinkId, now_ms: u64) -> Self {
         Self {
+            lid,
             phase: Phase::Header,
             chans: BTreeMap::new(),
             input: Vec::new(),
@@ -397,6 +400,7 @@ impl Conn {
             return;
         }
         let id = (name != "authored").then(|| Id::parse(&name));
+        ledger.note(|| format!("{name} comes on channel {channel} of {:?}", self.lid));
         let c = self.chans.get_mut(&channel).expect("an open channel");
         assert!(c.confirm, "every publish upstream is under confirms");
         let tag = c.next_tag;
@@ -445,7 +449,7 @@ impl Conn {
         }
     }
 
-    fn confirm_some(&mut self, broker: &Broker, _ledger: &mut Ledger, rng: &mut Rng) {
+    fn confirm_some(&mut self, broker: &Broker, ledger: &mut Ledger, rng: &mut Rng) {
         let channels: Vec<u16> =
             self.chans.iter().filter(|(_, c)| !c.pending.is_empty()).map(|(n, _)| *n).collect();
         for channel in channels {
@@ -470,6 +474,13 @@ impl Conn {
                 said.push((vec![p], payload));
             }
             for (batch, payload) in said {
+                ledger.note(|| {
+                    format!(
+                        "broker confirms {:?} on channel {channel} of {:?}",
+                        batch.iter().map(|p| (p.tag, p.ack)).collect::<Vec<_>>(),
+                        self.lid
+                    )
+                });
                 self.say(channel, &payload);
                 for t in batch.iter().filter_map(|p| p.taken) {
                     self.taken[t].known_at = Some(self.pushed);
@@ -504,7 +515,7 @@ impl Conn {
                 ChannelId(channel),
                 &kit::header(&id.name(), id.len as usize),
             );
-            write_body(&mut frames, ChannelId(channel), &id.body(), self.agreed.frame_max);
+            write_body(&mut frames, ChannelId(channel), id.body(), self.agreed.frame_max);
             self.say_raw(&frames);
         }
     }

@@ -380,7 +380,7 @@ impl Client {
         };
         let mandatory = rng.chance(15);
         let frame_max = if rng.chance(30) { 4096.min(self.frame_max) } else { self.frame_max };
-        let bytes = kit::publish(ch, exchange, key, mandatory, &id.name(), &id.body(), frame_max);
+        let bytes = kit::publish(ch, exchange, key, mandatory, &id.name(), id.body(), frame_max);
         self.out.extend_from_slice(&bytes);
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use umbel::session::{
-    Authored, Decision, Edited, Judge, Now, Place, PublishView, Settle, Settled, Target, UpstreamId,
+    Authored, Decision, Edited, Judge, Kept, Now, Place, PublishView, Settle, Settled, Target, UpstreamId,
 };
 use umbel::wire::HeaderPatch;
 use umbel::wire::props::Property;
@@ -60,7 +60,8 @@ impl SimJudge {
             edited.header = Some(header);
             edited.body = Some(body);
         }
-        self.ledger.judged(id, Fate::Goes { upstream: to, doomed });
+        let or = if edited.target.is_some() { 0 } else { to };
+        self.ledger.judged(id, Fate::Goes { upstream: to, or, doomed });
         Decision::Edit(Rc::new(edited))
     }
 
@@ -87,7 +88,7 @@ impl SimJudge {
                 target: if self.rng.chance(40) { Some(self.target()) } else { None },
             })
             .collect();
-        Decision::Settle(Box::new(Settled { settle, instead }))
+        Decision::Settle(Box::new(Settled { settle, instead, kept: Kept::Refused }))
     }
 }
 
@@ -105,7 +106,7 @@ impl Judge for SimJudge {
             return if self.rng.chance(70) { self.edit(view, id) } else { self.settle(view, id) };
         }
         let doomed = is_doomed(view.exchange, view.routing_key);
-        self.ledger.judged(id, Fate::Goes { upstream: 0, doomed });
+        self.ledger.judged(id, Fate::Goes { upstream: 0, or: 0, doomed });
         Decision::Pass
     }
 }

@@ -1,6 +1,9 @@
 //! What must have happened: every publish that the Hub took, what was decided of it, where it arrived and what its client was told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::OnceLock;
+
+use super::rng::Rng;
 
 /// Which message: of which channel's life, the how-manieth, how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,18 +24,31 @@ impl Id {
         format!("{}-{}-{}", self.chan, self.n, self.len)
     }
 
-    /// The body that belongs to it.
-    pub fn body(self) -> Vec<u8> {
-        let base = self.chan.wrapping_mul(131).wrapping_add(self.n.wrapping_mul(31));
-        (0..self.len).map(|i| (base.wrapping_add(i.wrapping_mul(7)) >> (i % 3)) as u8).collect()
+    /// The body that belongs to it: a piece of what looks like noise, another one for each message.
+    pub fn body(self) -> &'static [u8] {
+        let at = (self.chan as usize * 7919 + self.n as usize * 131) % BODIES_APART;
+        &noise()[at..at + self.len as usize]
     }
+}
+
+/// Bodies begin in this many places; what is longest ends behind them.
+const BODIES_APART: usize = 1 << 20;
+const BODY_MAX: usize = 1 << 19;
+
+/// Made once: a simulation spends its time on the Hub.
+fn noise() -> &'static [u8] {
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    NOISE.get_or_init(|| {
+        let mut rng = Rng::new(1);
+        (0..(BODIES_APART + BODY_MAX) / 8).flat_map(|_| rng.next().to_le_bytes()).collect()
+    })
 }
 
 /// What the judge said of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes to this upstream.
-    Goes { upstream: usize, doomed: bool },
+    /// It goes to this upstream, or where it was going, if its target is not to be had there.
+    Goes { upstream: usize, or: usize, doomed: bool },
     /// It does not go on, and the client hears an ack.
     Acked,
     /// It does not go on, and the client hears a nack.
@@ -137,12 +153,13 @@ impl Ledger {
         let original = body.strip_prefix(b"EDIT").unwrap_or(body);
         assert!(body == id.body() || original == id.body(), "the body of {} is not its own", id.name());
         let c = self.chans.get_mut(&id.chan).expect("a message of ours");
-        match c.fates.get(&id.n) {
-            Some(&Fate::Goes { upstream: to, .. }) => {
-                assert_eq!(to, upstream, "{} went to another upstream", id.name())
+        let turned_back = match c.fates.get(&id.n) {
+            Some(&Fate::Goes { upstream: to, or, .. }) => {
+                assert!(to == upstream || or == upstream, "{} went to another upstream", id.name());
+                to != upstream
             }
             other => panic!("{} arrived, and was decided {other:?}", id.name()),
-        }
+        };
         let key = (upstream, id.chan, id.n);
         let count = self.arrived.entry(key).or_default();
         *count += 1;
@@ -157,7 +174,7 @@ impl Ledger {
             return;
         }
         let high = c.high.entry(upstream).or_default();
-        if orderly && !c.broker_nacked.contains(&id.n) {
+        if orderly && !turned_back && !c.broker_nacked.contains(&id.n) {
             assert!(id.n > *high, "{} arrived after {high}", id.name());
             *high = id.n;
         }
@@ -174,7 +191,8 @@ impl Ledger {
     }
 
     fn has_arrived(&self, chan: u32, n: u32, fate: Fate) -> bool {
-        matches!(fate, Fate::Goes { upstream, .. } if self.arrived.contains_key(&(upstream, chan, n)))
+        let at = |upstream| self.arrived.contains_key(&(upstream, chan, n));
+        matches!(fate, Fate::Goes { upstream, or, .. } if at(upstream) || at(or))
     }
 
     /// A client hears of one of its numbers.

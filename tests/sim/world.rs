@@ -224,7 +224,7 @@ impl World {
             self.sockets.remove(&lid);
             self.hub.link_gone(self.now, lid, "hung up");
         } else {
-            s.conn = Some(Conn::new(self.now.ms));
+            s.conn = Some(Conn::new(lid, self.now.ms));
             self.hub.dialed(self.now, lid);
         }
     }
@@ -265,6 +265,8 @@ impl World {
         if over {
             self.cut(lid, "closed by the broker");
         }
+        // Links that it gives up are known before another is served: what they carried may go there.
+        self.actions();
     }
 
     fn cut(&mut self, lid: LinkId, why: &str) {
@@ -303,7 +305,7 @@ impl World {
 
     fn serve_client(&mut self, sid: SessionId) {
         let Some(c) = self.clients.get_mut(&sid) else { return };
-        if !c.out.is_empty() && self.hub.client_wants_reads(sid) && c.held.len() < 300_000 {
+        if !c.out.is_empty() && self.hub.client_wants_reads(sid, c.held.len()) {
             let most = if self.rng.chance(30) { 30 } else { 100_000 };
             let n = c.out.len().min(1 + self.rng.below(most));
             c.held.extend(c.out.drain(..n));
@@ -474,10 +476,11 @@ impl World {
         }
         let clients: Vec<String> = self.clients.values().map(Client::why_not_content).collect();
         panic!(
-            "{what}: never, at {} ms\n{:?}\nunsettled {}\nclients {clients:#?}\nlinks {:#?}\nsessions {:#?}",
+            "{what}: never, at {} ms\n{:?}\nunsettled {}\nclients {clients:#?}\nlanes {:#?}\nlinks {:?}\nsessions {:?}",
             self.now.ms,
             self.hub.sizes(),
             self.hub.unsettled(),
+            self.hub.describe_lanes(),
             self.hub.look_links(self.now),
             self.hub.look_sessions(self.now, 100),
         );
@@ -496,12 +499,15 @@ fn write_link(hub: &mut Hub, now: Now, lid: LinkId, to: &mut Vec<u8>, most: usiz
     while left > 0 {
         let mut slices = [IoSlice::new(&[]); 4];
         let n = hub.link_out(lid, &mut slices);
-        let bytes: Vec<u8> = slices[..n].iter().flat_map(|s| s.iter().copied()).take(left).collect();
-        if bytes.is_empty() {
+        let before = to.len();
+        for slice in &slices[..n] {
+            to.extend_from_slice(&slice[..slice.len().min(left - (to.len() - before))]);
+        }
+        let wrote = to.len() - before;
+        if wrote == 0 {
             return;
         }
-        to.extend_from_slice(&bytes);
-        left -= bytes.len();
-        hub.link_written(now, lid, bytes.len());
+        left -= wrote;
+        hub.link_written(now, lid, wrote);
     }
 }

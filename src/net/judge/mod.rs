@@ -14,6 +14,7 @@ mod settle;
 mod snapshot;
 mod tally;
 mod target;
+mod unrouted;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub use snapshot::Snapshot;
 use crate::celery::{self, NotTask, Reading, Task, Unreadable};
 use crate::metrics::{self, Metrics, Mode, NonTask, TaskVerdict};
 use crate::policy::{Because, By, Context, Destination, Fate, Memo, Message, Policy, Verdict};
-use crate::session::{Decision, Held, Judge, Now, PublishView, UpstreamId};
+use crate::session::{Decision, Held, Judge, Now, PublishView, Unrouted, UpstreamId};
 use authored::Node;
 use complaint::Complaints;
 use tally::{Kind, Tally};
@@ -131,6 +132,13 @@ impl Judge for PolicyJudge {
     fn delivery(&mut self, now: Now, delivery: &PublishView<'_>) -> Option<Held> {
         let withheld = self.expired_on_delivery(now, delivery)?;
         Some(Held { instead: withheld.instead, reject: withheld.handed == settle::Handed::Reject })
+    }
+
+    fn unrouted(&mut self, now: Now, publish: &PublishView<'_>, from: UpstreamId) -> Unrouted {
+        let reading = celery::read(&view(publish), &self.snapshot.limits);
+        let Reading::Task(task) = &reading else { return Unrouted::Counted };
+        let case = Case::new(&self.snapshot, now, publish, Some(task));
+        self.desk.unrouted(&case, from)
     }
 
     fn again(&mut self, now: Now, publish: &PublishView<'_>) -> Decision {

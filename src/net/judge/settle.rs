@@ -16,7 +16,7 @@ use super::{Case, Desk};
 use crate::celery::time;
 use crate::metrics::{self, TaskVerdict};
 use crate::policy::{Because, By, ExpiryAction, Refusal};
-use crate::session::{Authored, Decision, Settle, Settled};
+use crate::session::{Authored, Decision, Kept, Settle, Settled};
 
 /// A short string's length.
 const TEXT_BYTES_MAX: usize = 255;
@@ -46,6 +46,12 @@ struct Expiry {
     instead: Vec<Authored>,
 }
 
+impl Expiry {
+    fn settled(self) -> Settled {
+        Settled { settle: self.settle, instead: self.instead, kept: Kept::Expired }
+    }
+}
+
 impl Desk {
     pub(super) fn expired(
         &mut self,
@@ -59,11 +65,7 @@ impl Desk {
             return Decision::Pass;
         };
         self.count_expired(case, because, expiry.word);
-        if !matches!(action, ExpiryAction::DeadLetter(_)) {
-            self.metrics.delivery.ledger.accepted.inc();
-            self.metrics.delivery.ledger.expired.inc();
-        }
-        Decision::Settle(Box::new(Settled { settle: expiry.settle, instead: expiry.instead }))
+        Decision::Settle(Box::new(expiry.settled()))
     }
 
     /// Whether a message that was accepted has expired since.
@@ -77,8 +79,7 @@ impl Desk {
             return Decision::Pass;
         };
         self.count_expired(case, &because, expiry.word);
-        self.metrics.delivery.ledger.expired.inc();
-        Decision::Settle(Box::new(Settled { settle: expiry.settle, instead: expiry.instead }))
+        Decision::Settle(Box::new(expiry.settled()))
     }
 
     /// The same on the way out to a worker.
@@ -149,17 +150,13 @@ impl Desk {
         let dead = !instead.is_empty();
         let verdict = if dead { TaskVerdict::DeadLetter } else { TaskVerdict::Refuse };
         self.count(case, &Kind::new(verdict, *because), None);
-        if !dead {
-            self.metrics.delivery.ledger.accepted.inc();
-            self.metrics.delivery.ledger.refused.of(metrics::Refusal::Policy).inc();
-        }
         tracing::debug!(
             task = case.message.task.map_or("", |task| task.name()),
             rule = because.admission.map(|by| case.policy().name_of(by)),
             reason,
             "a message was kept out"
         );
-        Decision::Settle(Box::new(Settled { settle, instead }))
+        Decision::Settle(Box::new(Settled { settle, instead, kept: Kept::Refused }))
     }
 }
 

@@ -73,11 +73,23 @@ impl Targets {
                 methods: vec![exchange_declare(exchange, b"", PASSIVE)],
             }));
         }
-        if let Some(known) = self.by_queue.get(key) {
+        self.of_queue(case, key)
+    }
+
+    /// The queue that a message was meant for which no queue takes, as `task_create_missing_queues` would make it; `None`: nobody can
+    /// tell which.
+    pub fn of_missing(&mut self, case: &Case<'_>) -> Option<Rc<Target>> {
+        let queues = case.policy().queues();
+        let queue = queues.meant(case.publish.exchange, case.publish.routing_key)?;
+        self.of_queue(case, queue)
+    }
+
+    fn of_queue(&mut self, case: &Case<'_>, name: &[u8]) -> Option<Rc<Target>> {
+        if let Some(known) = self.by_queue.get(name) {
             return known.clone();
         }
         let queues = case.policy().queues();
-        let declare = std::str::from_utf8(key).ok().and_then(|name| queues.declaration(&queues.queue(name)));
+        let declare = std::str::from_utf8(name).ok().and_then(|name| queues.declaration(&queues.queue(name)));
         let target = declare.map(|declare| {
             let mut methods = Vec::new();
             declared(&declare, &mut methods);
@@ -86,7 +98,7 @@ impl Targets {
         if self.by_queue.len() >= MEANT_MAX {
             self.by_queue.clear();
         }
-        self.by_queue.insert(key.into(), target.clone());
+        self.by_queue.insert(name.into(), target.clone());
         target
     }
 

@@ -9,7 +9,7 @@ use super::Hub;
 use crate::session::backlog::{Backlog, BacklogId, Which};
 use crate::session::spool::SpoolFound;
 use crate::session::upstream::Pool;
-use crate::session::{Credentials, Now, PoolId, UpstreamId};
+use crate::session::{Credentials, Now, PoolId, SessionId, UpstreamId};
 
 impl Hub {
     /// A queue of an earlier life, or one that is known and was looked at again.
@@ -101,6 +101,30 @@ impl Hub {
                 self.attach(pool, b);
             } else {
                 self.carry(now, b, upstream, &vhost, &login);
+            }
+        }
+    }
+
+    /// A client is in: what waits for it at upstreams that only routes lead to finds a way there too.
+    pub(super) fn claim_elsewhere(&mut self, now: Now, sid: SessionId) {
+        if self.backlogs.is_empty() {
+            return;
+        }
+        let Some(s) = self.sessions.get(sid.0) else { return };
+        let (own, own_vhost) = (s.upstream, Rc::clone(&s.vhost));
+        for index in 0..self.upstreams.len() {
+            let upstream = UpstreamId(index);
+            let Some(settings) = self.upstreams.get(index).map(|u| Rc::clone(&u.settings)) else { continue };
+            let Some(login) = self.login_at(sid, upstream).filter(|_| upstream != own) else { continue };
+            let vhost = settings.vhost.clone().unwrap_or_else(|| Rc::clone(&own_vhost));
+            let awaited = self.backlogs.iter().any(|(_, b)| {
+                b.via.is_none()
+                    && b.key.upstream == settings.name
+                    && b.key.vhost == vhost
+                    && b.key.user == login.user
+            });
+            if awaited {
+                self.pool_for(now, upstream, &vhost, &login);
             }
         }
     }

@@ -57,6 +57,31 @@ impl Hub {
         said
     }
 
+    /// What is on lanes that are not empty, for whoever must find out why it does not go on.
+    #[must_use]
+    pub fn describe_lanes(&self) -> Vec<String> {
+        let describe = |(id, l): (usize, &crate::session::lane::Lane)| {
+            format!(
+                "lane {id} of {:?} channel {} on {:?} lease {:?} queued {} careful {} not before {} items {} sent {}, next {:?}",
+                l.session,
+                l.channel,
+                l.pool,
+                l.lease,
+                l.queued,
+                l.careful,
+                l.not_before_ms,
+                l.items.len(),
+                l.sent,
+                l.items.get(l.sent).map(|i| (
+                    &i.kind,
+                    i.settled,
+                    i.wait.as_ref().map(|w| (w.met, w.way.target.as_ref().map(|t| &t.name)))
+                )),
+            )
+        };
+        self.lanes.iter().filter(|(_, l)| !l.items.is_empty()).map(describe).collect()
+    }
+
     /// Whether the books agree with each other; if not, which do not.
     pub fn audit(&self) -> Result<(), String> {
         self.audit_lanes()?;
@@ -67,12 +92,14 @@ impl Hub {
 
     fn audit_lanes(&self) -> Result<(), String> {
         let mut open = vec![(0_u64, 0_u64, 0_u64); self.upstreams.len()];
+        let mut in_flight = 0_u64;
         for (id, lane) in &self.lanes {
             let sums = open.get_mut(lane.upstream.0).ok_or("a lane of no upstream")?;
             for item in lane.items.iter().filter(|i| !i.settled) {
                 sums.0 += 1;
                 sums.1 += u64::from(item.len);
                 sums.2 += u64::from(lane.orphaned());
+                in_flight += u64::from(matches!(item.kind, Kind::Publish(f) if !f.authored && !f.replayed));
             }
             ensure!(lane.sent <= lane.items.len(), "lane {id}: {} sent of {}", lane.sent, lane.items.len());
             ensure!(lane.lease.is_some() || lane.sent == 0, "lane {id} has sent without a lease");
@@ -130,6 +157,17 @@ impl Hub {
                 ensure!(known, "lane {id} is not known to its channel");
             }
         }
+        let c = &self.counters;
+        ensure!(
+            c.in_flight() == in_flight && c.accepted >= in_flight,
+            "{} accepted, {} forwarded, {} spooled, {} refused, {} expired: {} in flight, {in_flight} on lanes",
+            c.accepted,
+            c.forwarded,
+            c.spooled,
+            c.refused(),
+            c.expired,
+            c.in_flight()
+        );
         for (index, (count, bytes, orphans)) in open.into_iter().enumerate() {
             let Some(u) = self.upstreams.get(index) else { continue };
             ensure!(u.unsettled == count, "upstream {index}: {} unsettled, {count} on lanes", u.unsettled);

@@ -305,6 +305,7 @@ impl Hub {
         }
         self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done());
         self.actions.push_back(super::Action::Resume(sid));
+        self.claim_elsewhere(now, sid);
     }
 
     /// A link that was trying this client's login is of no use any more.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Action, Hub};
-use crate::session::lane::{Kind, Store, UNSENT};
+use crate::session::lane::{Kind, Lane, Store, UNSENT};
 use crate::session::upstream::{ChannelUse, Link, LinkState, LinkUse, Pool, TargetState, UpChannel};
 use crate::session::{Credentials, LaneId, LinkId, Now, PoolId, SessionId, UpstreamId};
 use crate::wire::method::{MethodId, MethodWriter};
@@ -223,7 +223,7 @@ impl Hub {
             let after_others = lane.careful
                 && (lane.items.iter().take(index).any(|i| !i.settled)
                     || matches!(item.kind, Kind::Method { .. }) && self.other_suspect(lane_id));
-            if now.ms < lane.not_before_ms || after_others {
+            if now.ms < lane.not_before_ms || after_others || self.comes_back_first(lane, index) {
                 return;
             }
             if item.settled {
@@ -284,6 +284,20 @@ impl Hub {
         }
     }
 
+    /// Whether an item's missing queue is not asked for yet because of what is before it: sent before anybody knew that it is missing,
+    /// that comes back too, and goes first.
+    fn comes_back_first(&self, lane: &Lane, index: usize) -> bool {
+        let Some(item) = lane.items.get(index) else { return false };
+        let redone = matches!(item.kind, Kind::Publish(f) if f.redone);
+        let Some(target) =
+            item.wait.as_ref().filter(|w| redone && !w.met).and_then(|w| w.way.target.as_ref())
+        else {
+            return false;
+        };
+        self.target_state(lane.pool, target) != Some(TargetState::Ready)
+            && lane.items.iter().take(index).any(|i| !i.settled)
+    }
+
     /// A lane has lost its lease: what was sent and not confirmed is copied out and will be sent again, in order (SPEC D3).
     pub(super) fn homeless(&mut self, now: Now, lane_id: LaneId) {
         let sent = self.detach(lane_id);
@@ -308,7 +322,7 @@ impl Hub {
         for item in lane.items.iter_mut() {
             item.tag = UNSENT;
             if let Kind::Publish(flags) = &mut item.kind {
-                flags.returned = false;
+                (flags.returned, flags.redone, flags.again) = (false, flags.redone || flags.again, false);
             }
             if let Store::Stream(spot) = item.store {
                 if let Some(link) = self.links.get_mut(lid.0) {

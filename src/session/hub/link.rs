@@ -1,14 +1,14 @@
 //! Links: bytes from upstreams, and their deaths. Logins are in `login`, what a client's own link says is in `pin`.
 
 use super::Hub;
+use super::books::Exit;
 use crate::session::client::State;
 use crate::session::judge::Judge;
 use crate::session::lane::{Kind, Store};
-use crate::session::upstream::{ChannelUse, LinkState, LinkUse, Returning, UpstreamState};
+use crate::session::upstream::{ChannelUse, LinkState, LinkUse, UpstreamState};
 use crate::session::{LaneId, LinkId, Now};
-use crate::wire::frame::{Frame, FrameKind, parse_frame, write_frame};
+use crate::wire::frame::{Frame, FrameKind, parse_frame};
 use crate::wire::method::{self, MethodId, MethodWriter};
-use crate::wire::num::u64_of;
 
 /// How long a lane waits that made its broker close a channel, nobody knows by what: it is not to become a hot loop.
 const CAREFUL_MS: u64 = 200;
@@ -73,15 +73,15 @@ impl Hub {
         }
         match used {
             LinkUse::Pinned(sid) => self.pinned_frame(now, lid, sid, frame, rest, judge),
-            LinkUse::Pooled(_) => self.pooled_frame(now, lid, frame),
+            LinkUse::Pooled(_) => self.pooled_frame(now, lid, frame, judge),
             LinkUse::Probe | LinkUse::Verify(_) | LinkUse::Dead => {}
         }
     }
 
-    fn pooled_frame(&mut self, now: Now, lid: LinkId, frame: Frame<'_>) {
+    fn pooled_frame(&mut self, now: Now, lid: LinkId, frame: Frame<'_>, judge: &mut dyn Judge) {
         let up = frame.channel.0;
         if frame.kind != FrameKind::Method {
-            self.returning_content(lid, up, frame);
+            self.returning_content(now, lid, up, frame, judge);
             return;
         }
         let Ok((id, args)) = method::split(frame.payload) else {
@@ -119,43 +119,6 @@ impl Hub {
                 } else {
                     self.replied(now, lid, up, id, frame.payload);
                 }
-            }
-        }
-    }
-
-    fn begin_return(&mut self, lid: LinkId, up: u16, frame: Frame<'_>, args: crate::wire::Reader<'_>) {
-        let mut r = args;
-        let (Ok(_), Ok(_), Ok(exchange), Ok(routing_key)) =
-            (r.u16(), r.shortstr(), r.shortstr(), r.shortstr())
-        else {
-            return;
-        };
-        let mut frames = Vec::new();
-        write_frame(&mut frames, frame.kind, frame.channel, frame.payload);
-        if let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) {
-            c.returning = Some(Box::new(Returning {
-                frames,
-                exchange: exchange.into(),
-                routing_key: routing_key.into(),
-                left: None,
-            }));
-        }
-    }
-
-    fn returning_content(&mut self, lid: LinkId, up: u16, frame: Frame<'_>) {
-        let Some(c) = self.links.get_mut(lid.0).and_then(|l| l.channel(up)) else { return };
-        let Some(returning) = &mut c.returning else { return };
-        returning.left = match (returning.left, frame.kind) {
-            (None, FrameKind::Header) => {
-                frame.payload.get(4..12).and_then(|b| b.first_chunk::<8>()).map(|b| u64::from_be_bytes(*b))
-            }
-            (Some(left), FrameKind::Body) => Some(left.saturating_sub(u64_of(frame.payload.len()))),
-            (left, _) => left,
-        };
-        write_frame(&mut returning.frames, frame.kind, frame.channel, frame.payload);
-        if returning.left == Some(0) {
-            if let Some(r) = c.returning.take() {
-                self.returned(lid, up, &r.frames, &r.exchange, &r.routing_key);
             }
         }
     }
@@ -233,9 +196,10 @@ impl Hub {
             // The broker took it and has not said so. A client that waits for an ack, and whose channel lives on, must get the
             // broker's own: it is sent again.
             let awaited = item.seq != 0 && session.is_some() && told.is_none();
-            if !item.settled && !awaited {
+            let again = matches!(item.kind, Kind::Publish(f) if f.again);
+            if !item.settled && !awaited && !again {
                 self.counters.implied += 1;
-                self.settle_unanswered(lane_id, before);
+                self.settle_unanswered(lane_id, before, Exit::Forwarded);
             }
         }
         if rerouted {
@@ -243,12 +207,10 @@ impl Hub {
             return;
         }
         if authored {
-            self.counters.authored_left_out += 1;
-            self.settle_item(lane_id, index, true);
+            self.settle_item(lane_id, index, Exit::LeftOut);
             return;
         }
-        self.counters.refused += 1;
-        self.settle_unanswered(lane_id, index);
+        self.settle_unanswered(lane_id, index, Exit::Error);
         let confirms = session
             .and_then(|sid| self.sessions.get_mut(sid.0))
             .and_then(|s| s.channel(channel))
@@ -262,7 +224,7 @@ impl Hub {
             let Kind::Publish(flags) = item.kind else {
                 // A lane of the spool is many clients': nobody's mistake is another's.
                 if !replays {
-                    self.settle_unanswered(lane_id, after);
+                    self.settle_unanswered(lane_id, after, Exit::Error);
                 }
                 continue;
             };
@@ -271,9 +233,8 @@ impl Hub {
                 && !replays
                 && exchange.is_some()
                 && self.exchange_on(lane_id, after).as_deref() == exchange;
-            self.counters.refused += u64::from(same);
             if same || (confirms && item.seq != 0 && !replays) {
-                self.settle_unanswered(lane_id, after);
+                self.settle_unanswered(lane_id, after, Exit::Error);
             } else {
                 unsure |= flags.risky && !item.settled;
             }
@@ -303,11 +264,11 @@ impl Hub {
     }
 
     /// Settles an item without an answer for the client's number.
-    fn settle_unanswered(&mut self, lane_id: LaneId, index: usize) {
+    fn settle_unanswered(&mut self, lane_id: LaneId, index: usize, exit: Exit) {
         if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
             item.seq = 0;
         }
-        self.settle_item(lane_id, index, false);
+        self.settle_item(lane_id, index, exit);
     }
 
     /// Which item made the broker close its channel.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::Hub;
 use super::link::Words;
 use crate::session::client::State;
+use crate::session::settings::shortened;
 use crate::session::upstream::{Facts, LinkState, LinkUse, UpstreamState};
 use crate::session::{LinkId, Now, SessionId, UpstreamId};
 use crate::wire::Reader;
@@ -282,8 +283,8 @@ impl Hub {
         let settings = Rc::clone(&u.settings);
         let hash = self.remembered.hash(&credentials, Some(&vhost));
         self.remembered.remember(upstream, hash, now.ms + settings.remember_ms);
-        let lifetime = settings.link_lifetime_ms;
-        let retire_at_ms = now.ms + lifetime - if lifetime > 10 { jitter % (lifetime / 10) } else { 0 };
+        let lifetime_ms = shortened(settings.link_lifetime_ms, settings.link_lifetime_jitter_percent, jitter);
+        let retire_at_ms = now.ms + lifetime_ms;
         match used {
             LinkUse::Pinned(sid) => self.pin_up(now, sid, lid),
             LinkUse::Pooled(pool) => {

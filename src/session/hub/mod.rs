@@ -2,7 +2,9 @@
 
 mod adopt;
 mod audit;
+mod author;
 mod blocked;
+mod books;
 mod connection;
 mod deliver;
 mod lease;
@@ -16,12 +18,14 @@ mod pin;
 mod publish;
 mod replay;
 mod retry;
+mod returned;
 mod row;
 mod settle;
 mod spool;
 mod strike;
 mod target;
 mod tick;
+mod view;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -89,15 +93,27 @@ pub struct Counters {
     pub sessions_opened: u64,
     pub frames_in: u64,
     pub accepted: u64,
+    pub forwarded: u64,
+    pub spooled: u64,
+    pub expired: u64,
+    pub refused_window: u64,
+    pub refused_spool: u64,
+    pub refused_policy: u64,
+    pub refused_nack: u64,
+    pub refused_error: u64,
+    pub refused_retries: u64,
+    pub records_done: u64,
+    pub replayed_forwarded: u64,
+    pub replayed_expired: u64,
+    pub replayed_refused: u64,
     pub confirmed: u64,
     pub nacked: u64,
-    pub refused: u64,
-    pub settled_here: u64,
     pub authored: u64,
     pub authored_left_out: u64,
     pub implied: u64,
     pub returned: u64,
     pub returned_watched: u64,
+    pub returned_declared: u64,
     pub retries: u64,
     pub links_lost: u64,
     pub leases: u64,
@@ -122,10 +138,10 @@ pub struct Counters {
     pub logins_unreachable: u64,
     pub targets_declared: u64,
     pub targets_missing: u64,
+    pub routes_turned_back: u64,
     pub confirm_count: u64,
     pub confirm_wait_ms: u64,
     pub reads_paused_ms: u64,
-    pub spooled: u64,
     pub poisoned: u64,
     pub deliveries_held: u64,
     pub spool_given_back: u64,
@@ -469,10 +485,13 @@ impl Hub {
         })
     }
 
-    /// Whether a client should be read: not while its next frame waits behind a gate, nor while it is paused.
+    /// Whether a client should be read: not while it is paused, nor while its next frame waits behind a gate and `kept` octets, more
+    /// than its backlog may be, wait with it.
     #[must_use]
-    pub fn client_wants_reads(&self, sid: SessionId) -> bool {
-        self.sessions.get(sid.0).is_some_and(|s| !s.paused)
+    pub fn client_wants_reads(&self, sid: SessionId, kept: usize) -> bool {
+        self.sessions
+            .get(sid.0)
+            .is_some_and(|s| !s.paused && (s.gate == Gate::Open || kept <= self.limits.input_backlog_bytes))
     }
 
     /// Whether a client's next frame may be looked at.

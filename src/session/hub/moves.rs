@@ -48,7 +48,7 @@ impl Moves {
             None => (mandatory != view.mandatory).then(here),
         };
         let way = (edited.target.is_some() || edited.place.is_some())
-            .then(|| Rc::new(Way { target: edited.target.clone(), otherwise: Some(here()) }));
+            .then(|| Rc::new(Way { target: edited.target.clone(), otherwise: Some(here()), home: None }));
         let moved = Move { method: method.map(Into::into), way };
         if Rc::strong_count(edited) > 1 {
             if self.0.len() >= MOVES_MAX {

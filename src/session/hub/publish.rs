@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
+use super::books::Exit;
 use super::row::End;
 use super::{Hub, Step};
 use crate::session::client::{Assembly, Owed, Pin, State};
-use crate::session::judge::{Authored, Decision, Edited, Judge, PublishView, SessionFacts, Settle, Settled};
+use crate::session::judge::{Decision, Edited, Judge, PublishView, SessionFacts, Settle, Settled};
 use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait, Way};
 use crate::session::stream::CHUNK_BYTES;
-use crate::session::upstream::{LinkState, TargetState};
+use crate::session::upstream::{LinkState, TargetState, UpstreamState};
 use crate::session::{LaneId, Now, OutStream, Refusal, SessionId, Spares, Spot, Target, UpstreamId};
 use crate::wire::frame::{ChannelId, FRAME_OVERHEAD, Frame, FrameKind, parse_frame, write_body, write_frame};
 use crate::wire::method::{self, MethodId, Publish};
@@ -413,6 +414,7 @@ impl Hub {
         message: &Whole<'_>,
         decision: Decision,
     ) -> Result<(), Refusal> {
+        self.counters.accepted += 1;
         let own_upstream = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
         let mut flags = PublishFlags { mandatory: message.publish.mandatory, ..PublishFlags::default() };
         match decision {
@@ -445,14 +447,18 @@ impl Hub {
         let own = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
         // What the judge names is a place in the configuration; ours never changes.
         let upstream = edited.upstream.and_then(|u| self.upstream_at(u.0)).unwrap_or(own);
+        let turned_back = upstream != own && self.turns_back(upstream);
+        let upstream = if turned_back { own } else { upstream };
         let Some(lane) = self.lane_for(now, sid, ch, upstream) else { return self.no_way(sid, ch, seq) };
         let mandatory = flags.mandatory || flags.watched;
         let original =
             || method::write_publish(message.publish.exchange, message.publish.routing_key, mandatory);
         let rewritten = match &edited.place {
-            Some(place) => Some(method::write_publish(&place.exchange, &place.routing_key, mandatory)),
-            None if mandatory != message.publish.mandatory => Some(original()),
-            None => None,
+            Some(place) if !turned_back => {
+                Some(method::write_publish(&place.exchange, &place.routing_key, mandatory))
+            }
+            _ if mandatory != message.publish.mandatory => Some(original()),
+            _ => None,
         };
         let method = rewritten.as_deref().unwrap_or(message.method_payload);
         let header = edited.header.as_deref().unwrap_or(message.header_payload);
@@ -470,11 +476,23 @@ impl Hub {
             target.methods.is_empty()
                 || pool.and_then(|p| self.target_state(p, target)) == Some(TargetState::Ready)
         };
-        let wait = (edited.target.is_some() || edited.place.is_some()).then(|| {
+        let moved = edited.target.is_some() || edited.place.is_some() || upstream != own;
+        let wait = (moved && !turned_back).then(|| {
             let met = edited.target.as_ref().is_none_or(ready);
-            Wait::on(Way { target: edited.target.clone(), otherwise: Some(original()) }, met)
+            let home = (upstream != own).then_some(own);
+            Wait::on(Way { target: edited.target.clone(), otherwise: Some(original()), home }, met)
         });
         self.put_publish(now, lane, Frames::Parts { method, header, body }, flags, seq, wait)
+    }
+
+    /// Whether what a route sends to this upstream goes where it was going: it is down, and does not want to be waited for (P9).
+    fn turns_back(&mut self, upstream: UpstreamId) -> bool {
+        let down = self
+            .upstreams
+            .get(upstream.0)
+            .is_some_and(|u| u.settings.turn_back && u.state == UpstreamState::Down);
+        self.counters.routes_turned_back += u64::from(down);
+        down
     }
 
     /// A publish that does not go on: what goes instead, and what the client is told.
@@ -487,7 +505,7 @@ impl Hub {
         message: &Whole<'_>,
         settled: Settled,
     ) -> Result<(), Refusal> {
-        self.counters.settled_here += 1;
+        self.counters.book(PublishFlags::default(), Exit::Kept(settled.kept));
         match &settled.settle {
             Settle::Close(code, text) => {
                 self.author_all(now, sid, ch, 0, settled.instead);
@@ -505,34 +523,6 @@ impl Hub {
             Settle::Ack => self.author_all(now, sid, ch, seq, settled.instead),
         }
         Ok(())
-    }
-
-    /// Publishes ours; the last one carries the client's number.
-    pub(super) fn author_all(
-        &mut self,
-        now: Now,
-        sid: SessionId,
-        ch: u16,
-        seq: u64,
-        authored: Vec<Authored>,
-    ) {
-        let count = authored.len();
-        let mut told = false;
-        for (i, a) in authored.into_iter().enumerate() {
-            let Some(upstream) = self.upstream_at(a.upstream.0) else { continue };
-            let Some(lane) = self.lane_for(now, sid, ch, upstream) else { continue };
-            let method = method::write_publish(&a.exchange, &a.routing_key, false);
-            let flags = PublishFlags { authored: true, ..PublishFlags::default() };
-            let wait = a.target.map(Wait::of);
-            let its_seq = if i + 1 == count { seq } else { 0 };
-            self.counters.authored += 1;
-            let body: [&[u8]; 1] = [&a.body];
-            let frames = Frames::Parts { method: &method, header: &a.header, body: &body };
-            told |= self.put_publish(now, lane, frames, flags, its_seq, wait).is_ok() && i + 1 == count;
-        }
-        if !told {
-            self.settle_seq(sid, ch, seq, true);
-        }
     }
 
     fn send_return(&mut self, sid: SessionId, ch: u16, code: u16, text: &str, message: &Whole<'_>) {
@@ -568,7 +558,7 @@ impl Hub {
 
     /// There is no pool for the publish: it is refused where the client can see it.
     fn no_way(&mut self, sid: SessionId, ch: u16, seq: u64) -> Result<(), Refusal> {
-        self.counters.refused += 1;
+        self.counters.refused_error += 1;
         if seq != 0 {
             self.settle_seq(sid, ch, seq, false);
             return Ok(());
@@ -611,7 +601,7 @@ impl Hub {
     }
 
     /// A publish enters its lane, or goes to disk, or is refused because every bound is reached (SPEC D4).
-    fn put_publish(
+    pub(super) fn put_publish(
         &mut self,
         now: Now,
         lid: LaneId,
@@ -628,11 +618,11 @@ impl Hub {
         if (full || spilling) && self.spool.is_some() {
             // Once something of a lane waits behind the backlog, so does what follows.
             let behind = spilling && self.waits_behind(lid);
-            if !behind && self.spill(now, lid, &frames, seq, wait.as_ref()) {
-                self.counters.accepted += 1;
+            if !behind && self.spill(now, lid, &frames, flags, seq, wait.as_ref()) {
                 return Ok(());
             }
             if full {
+                self.counters.refused_spool += u64::from(!flags.authored);
                 return self.refuse_publish(
                     sid,
                     ch,
@@ -643,9 +633,9 @@ impl Hub {
             wait.get_or_insert_with(|| Wait::on(Way::default(), true)).behind = true;
         }
         if full {
+            self.counters.refused_window += u64::from(!flags.authored);
             return self.refuse_publish(sid, ch, seq, "the upstream takes no more, and the window is full");
         }
-        self.counters.accepted += 1;
         let mut flags = flags;
         flags.risky = self.is_risky(pool, &frames);
         let by_tier = self.upstreams.get(upstream.0).is_some_and(|u| u.settings.durable);
@@ -704,7 +694,6 @@ impl Hub {
         seq: u64,
         why: &'static str,
     ) -> Result<(), Refusal> {
-        self.counters.refused += 1;
         match (sid, seq) {
             (Some(sid), 1..) => {
                 self.settle_seq(sid, ch, seq, false);
@@ -725,24 +714,6 @@ impl Hub {
         record: Option<u64>,
     ) {
         self.put(now, lane, frames, kind, 0, wait, record);
-    }
-
-    /// Something of ours, on a lane that has no client; with the record of what it goes instead of.
-    pub(super) fn author_on(&mut self, now: Now, lane: LaneId, a: Authored, record: Option<u64>) {
-        let method = method::write_publish(&a.exchange, &a.routing_key, false);
-        let flags = PublishFlags { authored: true, ..PublishFlags::default() };
-        let wait = a.target.map(Wait::of);
-        self.counters.authored += 1;
-        let body: [&[u8]; 1] = [&a.body];
-        self.put(
-            now,
-            lane,
-            Frames::Parts { method: &method, header: &a.header, body: &body },
-            Kind::Publish(flags),
-            0,
-            wait,
-            record,
-        );
     }
 
     /// A method whose reply the lane waits for.
@@ -807,7 +778,7 @@ impl Hub {
 
     /// An item enters its lane: straight into the link's out-stream where nothing is before it, else it waits in order.
     #[expect(clippy::too_many_arguments, reason = "an item, field by field, made in one place")]
-    fn put(
+    pub(super) fn put(
         &mut self,
         now: Now,
         lane_id: LaneId,

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use super::Hub;
+use super::books::Exit;
 use super::publish::Frames;
 use crate::session::backlog::BacklogId;
 use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
 use crate::session::lane::{Kind, Lane, PublishFlags, Wait, Way};
 use crate::session::spool::{DECLARES, HAS_NEEDS, Needs, SpoolQueue, SpoolRecord};
 use crate::session::upstream::LinkState;
-use crate::session::{LaneId, Now, PoolId, SessionId, Target};
+use crate::session::{LaneId, Now, PoolId, SessionId, Target, UpstreamId};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method;
 use crate::wire::num::u64_of;
@@ -184,20 +185,23 @@ impl Hub {
         }
         if record.aged {
             self.counters.spool_aged += 1;
+            self.counters.replayed_expired += 1;
             done(self);
             return;
         }
-        let (method, wait) = match needs(record) {
+        let (method, wait) = match self.needs(record) {
             Some((method, wait)) => (method, Some(wait)),
             None => (record.method.as_slice(), None),
         };
         let body: [&[u8]; 1] = [&record.body];
         let publish = method::split(method).ok().and_then(|(_, args)| method::publish(args).ok());
         let (Some(publish), Ok(header)) = (publish, ContentHeader::parse(&record.header)) else {
-            self.counters.refused += 1;
+            self.counters.replayed_refused += 1;
             done(self);
             return;
         };
+        // What asked to be told of returns still does; its client is not here to hear of them.
+        let flags = PublishFlags { replayed: true, watched: publish.mandatory, ..PublishFlags::default() };
         let decision = {
             let Some(p) = self.pools.get(pool.0) else { return };
             let view = PublishView {
@@ -218,20 +222,16 @@ impl Hub {
             judge.again(now, &view)
         };
         if let Decision::Settle(settled) = decision {
-            self.counters.settled_here += 1;
+            self.counters.book(flags, Exit::Kept(settled.kept));
             // It leaves the disk when the last of what goes instead is confirmed.
-            let last = settled.instead.len().saturating_sub(1);
-            if settled.instead.is_empty() {
+            if !self.author_beside(now, lane_id, mark, settled.instead) {
                 done(self);
-            }
-            for (n, a) in settled.instead.into_iter().enumerate() {
-                self.author_on(now, lane_id, a, mark.filter(|_| n == last));
             }
             return;
         }
         let frames = Frames::Parts { method, header: &record.header, body: &body };
         self.counters.replayed += 1;
-        self.put_record(now, lane_id, frames, Kind::Publish(PublishFlags::default()), wait, mark);
+        self.put_record(now, lane_id, frames, Kind::Publish(flags), wait, mark);
     }
 
     /// The lane that a backlog travels on, and its pool.
@@ -258,18 +258,20 @@ impl Hub {
             backlog.replay = None;
         }
     }
-}
 
-/// What must be there before a record goes out, and its publish.
-fn needs(record: &SpoolRecord) -> Option<(&[u8], Wait)> {
-    if record.flags & HAS_NEEDS == 0 {
-        return None;
+    /// What must be there before a record goes out, and its publish.
+    fn needs<'r>(&self, record: &'r SpoolRecord) -> Option<(&'r [u8], Wait)> {
+        if record.flags & HAS_NEEDS == 0 {
+            return None;
+        }
+        let (needs, declarations) = Needs::unpack(&record.method)?;
+        let target = Target {
+            name: String::from_utf8_lossy(needs.name).into_owned(),
+            methods: declarations.into_iter().map(<[u8]>::to_vec).collect(),
+        };
+        let otherwise = (!needs.otherwise.is_empty()).then(|| needs.otherwise.to_vec());
+        let home =
+            self.upstreams.iter().position(|u| u.settings.name.as_bytes() == needs.home).map(UpstreamId);
+        Some((needs.publish, Wait::on(Way { target: Some(Rc::new(target)), otherwise, home }, false)))
     }
-    let (needs, declarations) = Needs::unpack(&record.method)?;
-    let target = Target {
-        name: String::from_utf8_lossy(needs.name).into_owned(),
-        methods: declarations.into_iter().map(<[u8]>::to_vec).collect(),
-    };
-    let otherwise = (!needs.otherwise.is_empty()).then(|| needs.otherwise.to_vec());
-    Some((needs.publish, Wait::on(Way { target: Some(Rc::new(target)), otherwise }, false)))
 }

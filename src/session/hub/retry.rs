@@ -10,6 +10,7 @@
 use std::rc::Rc;
 
 use super::Hub;
+use super::books::Exit;
 use super::spool::Stays;
 use crate::session::lane::Kind;
 use crate::session::upstream::{LinkState, LinkUse, TargetState};
@@ -151,10 +152,7 @@ impl Hub {
                 continue;
             }
             by_close |= item.seq == 0;
-            if matches!(item.kind, Kind::Publish(_)) {
-                self.counters.refused += 1;
-            }
-            self.settle_item(lane_id, index, false);
+            self.settle_item(lane_id, index, Exit::GivenUp);
         }
         by_close.then_some(sid)
     }

@@ -1,6 +1,7 @@
 //! The end of items: confirms, nacks, replies, returns, and the answers that clients get for them (SPEC D2).
 
 use super::Hub;
+use super::books::Exit;
 use crate::session::client::State;
 use crate::session::lane::{Item, Kind, PublishFlags, Store};
 use crate::session::{LaneId, LinkId, Now, SessionId, Spot};
@@ -51,11 +52,13 @@ impl Hub {
         let mut session = lane.session.and_then(|sid| self.sessions.get_mut(sid.0));
         let mut window =
             session.as_mut().and_then(|s| s.channel(lane.channel)).and_then(|c| c.confirm.as_mut());
-        let (mut gone, mut count, mut bytes, mut waited_ms) = (0, 0, 0, 0);
+        let (mut gone, mut count, mut bytes, mut waited_ms, mut others) = (0, 0, 0, 0, 0);
         let pool = lane.pool;
         let mut records = Vec::new();
         let plain = |i: &Item| {
-            i.tag <= upto && (i.settled || matches!(i.kind, Kind::Publish(PublishFlags { risky: false, .. })))
+            i.tag <= upto
+                && (i.settled
+                    || matches!(i.kind, Kind::Publish(PublishFlags { risky: false, again: false, .. })))
         };
         // What lies side by side in the stream is let go together, and numbers in a row are acked together.
         let mut beside: Option<(Spot, u32)> = None;
@@ -64,6 +67,12 @@ impl Hub {
             gone += 1;
             if item.settled {
                 continue;
+            }
+            if let Kind::Publish(flags) = item.kind
+                && (flags.authored || flags.replayed)
+            {
+                self.counters.book(flags, Exit::Forwarded);
+                others += 1;
             }
             count += 1;
             bytes += u64::from(item.len);
@@ -101,6 +110,7 @@ impl Hub {
             lane.first_ms = now.ms;
         }
         self.counters.confirm_wait_ms += waited_ms;
+        self.counters.forwarded += count - others;
         self.counters.confirmed += count;
         self.counters.confirm_count += count;
         if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
@@ -151,6 +161,10 @@ impl Hub {
             self.counters.confirmed += 1;
             self.counters.confirm_count += 1;
             self.counters.confirm_wait_ms += now.ms.saturating_sub(at_ms);
+            if flags.again {
+                self.send_again(now, lane_id, index);
+                return;
+            }
         } else {
             let told = self.lanes.get(lane_id.0).is_some_and(|l| l.session.is_some()) && seq != 0;
             if (!told || on_disk) && !flags.authored {
@@ -161,7 +175,7 @@ impl Hub {
             }
             self.counters.nacked += 1;
         }
-        self.settle_item(lane_id, index, ack);
+        self.settle_item(lane_id, index, if ack { Exit::Forwarded } else { Exit::Nacked });
     }
 
     /// A publish to this exchange has been taken.
@@ -179,40 +193,55 @@ impl Hub {
 
     /// The broker did not take a publish whose client cannot be told: it goes to the end of its lane, after a pause.
     fn try_again(&mut self, now: Now, lane_id: LaneId, index: usize) {
-        let Some(bytes) = self.item_bytes(lane_id, index) else { return };
+        let Some(copy) = self.copied_out(lane_id, index) else { return };
+        if let Some(lane) = self.lanes.get_mut(lane_id.0) {
+            lane.items.push_back(copy);
+            lane.not_before_ms = lane.not_before_ms.max(now.ms + 1000);
+        }
+        self.counters.retries += 1;
+    }
+
+    /// A returned publish whose queue is being declared goes again: before everything that has not been sent, behind those that were
+    /// returned before it, so that order is kept.
+    fn send_again(&mut self, now: Now, lane_id: LaneId, index: usize) {
+        let Some(mut copy) = self.copied_out(lane_id, index) else { return };
+        if let Kind::Publish(flags) = &mut copy.kind {
+            (flags.again, flags.redone, flags.returned) = (false, true, false);
+        }
+        self.counters.returned_declared += 1;
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        let Some(item) = lane.items.get_mut(index) else { return };
-        let kind = match item.kind {
-            Kind::Publish(flags) => Kind::Publish(flags),
-            Kind::Method { id, tell } => Kind::Method { id, tell },
-        };
-        let (seq, len, at_ms, wait, record) = (item.seq, item.len, item.at_ms, item.wait.take(), item.record);
-        let again = Item {
+        let redone = |i: &&Item| matches!(i.kind, Kind::Publish(PublishFlags { redone: true, .. }));
+        let at = lane.sent + lane.items.iter().skip(lane.sent).take_while(redone).count();
+        lane.items.insert(at, copy);
+        self.seek(now, lane_id);
+    }
+
+    /// An item as it waits again. The copy takes over what is counted and awaited: the old one goes without being settled in anybody's
+    /// eyes.
+    fn copied_out(&mut self, lane_id: LaneId, index: usize) -> Option<Item> {
+        let bytes = self.item_bytes(lane_id, index)?;
+        let lane = self.lanes.get_mut(lane_id.0)?;
+        let item = lane.items.get_mut(index)?;
+        let copy = Item {
             store: Store::Own(bytes.into()),
-            kind,
+            kind: item.kind,
             settled: false,
-            strikes: 0,
+            strikes: item.strikes,
             tag: crate::session::lane::UNSENT,
-            seq,
-            len,
-            at_ms,
-            record,
-            wait,
+            seq: std::mem::take(&mut item.seq),
+            len: item.len,
+            at_ms: item.at_ms,
+            record: item.record.take(),
+            wait: item.wait.take(),
         };
-        // The copy takes over the count: the old item goes without being settled in anybody's eyes.
         item.settled = true;
-        item.seq = 0;
-        item.record = None;
         let old = std::mem::replace(&mut item.store, Store::Own(Box::default()));
-        lane.items.push_back(again);
-        lane.not_before_ms = lane.not_before_ms.max(now.ms + 1000);
-        let lease = lane.lease;
-        if let (Store::Stream(spot), Some((lid, _))) = (old, lease) {
+        if let (Store::Stream(spot), Some((lid, _))) = (old, lane.lease) {
             if let Some(link) = self.links.get_mut(lid.0) {
                 link.out.release(&mut self.spares, spot);
             }
         }
-        self.counters.retries += 1;
+        Some(copy)
     }
 
     /// The frames of an item, wherever they are.
@@ -224,19 +253,37 @@ impl Hub {
         }
     }
 
-    /// An item is done with: counted off, its bytes released, its client's number settled. `sweep` takes it off the lane.
-    pub(super) fn settle_item(&mut self, lane_id: LaneId, index: usize, ack: bool) {
-        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        let (session, channel, upstream, lease, pool) =
-            (lane.session, lane.channel, lane.upstream, lane.lease, lane.pool);
-        let orphaned = lane.orphaned();
-        let Some(item) = lane.items.get_mut(index) else { return };
-        if item.settled {
+    /// An item is done with: booked, counted off, its bytes released, its client's number settled. `sweep` takes it off the lane.
+    pub(super) fn settle_item(&mut self, lane_id: LaneId, index: usize, exit: Exit) {
+        let Some(kind) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)).map(|i| i.kind) else {
             return;
+        };
+        let Some((seq, record)) = self.take_off(lane_id, index) else { return };
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        let (session, channel, pool) = (lane.session, lane.channel, lane.pool);
+        if let Kind::Publish(flags) = kind {
+            self.counters.book(flags, exit);
         }
+        if let Some(number) = record {
+            self.record_done(pool, number);
+        }
+        if let Some(sid) = session {
+            let owed = matches!(kind, Kind::Method { tell: true, .. });
+            if let (true, Some(c)) = (owed, self.sessions.get_mut(sid.0).and_then(|s| s.channel(channel))) {
+                c.lane_replies = c.lane_replies.saturating_sub(1);
+            }
+            self.settle_seq(sid, channel, seq, exit.acks());
+        }
+    }
+
+    /// Takes an item's weight off its lane: what is counted of it, and the bytes that are kept. Its client's number and its record.
+    pub(super) fn take_off(&mut self, lane_id: LaneId, index: usize) -> Option<(u64, Option<u64>)> {
+        let lane = self.lanes.get_mut(lane_id.0)?;
+        let (session, upstream, lease) = (lane.session, lane.upstream, lane.lease);
+        let orphaned = lane.orphaned();
+        let item = lane.items.get_mut(index).filter(|i| !i.settled)?;
         item.settled = true;
         let (seq, len, record) = (item.seq, item.len, item.record.take());
-        let owed = matches!(item.kind, Kind::Method { tell: true, .. });
         let store = std::mem::replace(&mut item.store, Store::Own(Box::default()));
         if let (Store::Stream(spot), Some((lid, _))) = (store, lease) {
             if let Some(link) = self.links.get_mut(lid.0) {
@@ -251,18 +298,10 @@ impl Hub {
                 u.orphans_settled += 1;
             }
         }
-        if let Some(number) = record {
-            self.record_done(pool, number);
+        if let Some(s) = session.and_then(|sid| self.sessions.get_mut(sid.0)) {
+            s.unsettled = s.unsettled.saturating_sub(1);
         }
-        if let Some(sid) = session {
-            if let Some(s) = self.sessions.get_mut(sid.0) {
-                s.unsettled = s.unsettled.saturating_sub(1);
-                if let (true, Some(c)) = (owed, s.channel(channel)) {
-                    c.lane_replies = c.lane_replies.saturating_sub(1);
-                }
-            }
-            self.settle_seq(sid, channel, seq, ack);
-        }
+        Some((seq, record))
     }
 
     /// Takes settled items off the front; an orphan that is empty is gone. What waited for room goes on.
@@ -314,7 +353,7 @@ impl Hub {
                 self.client_push(sid, channel, payload);
             }
         }
-        self.settle_item(lane_id, index, true);
+        self.settle_item(lane_id, index, Exit::Forwarded);
         self.sweep(now, lane_id);
     }
 
@@ -349,57 +388,6 @@ impl Hub {
             if let (Some(name), Some(c)) = (name, self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch))) {
                 c.last_queue = name.into();
             }
-        }
-    }
-
-    /// A whole basic.return from an upstream: it belongs to the first mandatory publish on the lease that went to that place.
-    pub(super) fn returned(
-        &mut self,
-        lid: LinkId,
-        up: u16,
-        frames: &[u8],
-        exchange: &[u8],
-        routing_key: &[u8],
-    ) {
-        let Some(lane_id) = self.lane_on(lid, up) else { return };
-        let Some(lane) = self.lanes.get(lane_id.0) else { return };
-        let found = lane.items.iter().take(lane.sent).enumerate().find_map(|(index, item)| match item.kind {
-            Kind::Publish(f) if !item.settled && (f.mandatory || f.watched) && !f.returned => {
-                let Store::Stream(spot) = item.store else { return None };
-                let bytes = self.links.get(lid.0)?.out.bytes_at(spot);
-                let payload = crate::wire::frame::parse_frame(bytes, 0).ok()??.payload;
-                let (_, args) = crate::wire::method::split(payload).ok()?;
-                let publish = crate::wire::method::publish(args).ok()?;
-                (publish.exchange == exchange && publish.routing_key == routing_key).then_some((index, f))
-            }
-            _ => None,
-        });
-        let Some((index, mut flags)) = found else { return };
-        let (session, channel) = (lane.session, lane.channel);
-        flags.returned = true;
-        if std::mem::replace(&mut flags.returned_before, true) {
-            // It came back on an earlier link that died before it was confirmed: sent again, returned again, known already.
-            self.flag_item(lane_id, index, flags);
-            return;
-        }
-        self.flag_item(lane_id, index, flags);
-        if !flags.mandatory {
-            self.counters.returned_watched += 1;
-            return;
-        }
-        self.counters.returned += 1;
-        let Some(sid) = session else { return };
-        let Some(s) = self.sessions.get_mut(sid.0) else { return };
-        if s.state == State::Running {
-            let frame_max = s.frame_max;
-            relay_frames(s.out_for(channel), frames, channel, frame_max);
-        }
-        self.mark_client(sid);
-    }
-
-    fn flag_item(&mut self, lane_id: LaneId, index: usize, flags: PublishFlags) {
-        if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
-            item.kind = Kind::Publish(flags);
         }
     }
 

@@ -10,9 +10,10 @@
 //! confirm.
 
 use super::Hub;
+use super::books::Exit;
 use super::publish::Frames;
 use crate::session::backlog::{Awaited, Backlog, BacklogId, Line, Which};
-use crate::session::lane::{Item, Kind, Wait};
+use crate::session::lane::{Item, Kind, PublishFlags, Wait};
 use crate::session::spool::{
     DECLARES, HAS_NEEDS, Needs, ONLY_HERE, Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord,
 };
@@ -134,7 +135,9 @@ impl Hub {
             match wait.filter(|w| !w.met).and_then(|w| w.way.target.as_ref().map(|t| (w, t))) {
                 Some((wait, target)) => {
                     let otherwise = wait.way.otherwise.as_deref().unwrap_or_default();
-                    let needs = Needs { name: target.name.as_bytes(), otherwise, publish: method };
+                    let home = wait.way.home.and_then(|home| self.upstreams.get(home.0));
+                    let home = home.map_or(&[][..], |u| u.settings.name.as_bytes());
+                    let needs = Needs { name: target.name.as_bytes(), otherwise, home, publish: method };
                     packed = needs.pack(&target.methods);
                     (packed.as_slice(), flags | HAS_NEEDS)
                 }
@@ -163,6 +166,7 @@ impl Hub {
         now: Now,
         lane_id: LaneId,
         frames: &Frames<'_>,
+        kind: PublishFlags,
         seq: u64,
         wait: Option<&Wait>,
     ) -> bool {
@@ -170,7 +174,7 @@ impl Hub {
             return false;
         };
         self.await_disk(Which::Main, lane_id, number, seq);
-        self.counters.spooled += 1;
+        self.counters.book(kind, Exit::Spooled);
         let b = self.lanes.get(lane_id.0).and_then(|l| self.pools.get(l.pool.0)).and_then(|p| p.backlog);
         if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
             b.spilling = true;
@@ -291,7 +295,7 @@ impl Hub {
             }
             match awaited {
                 Some(a) => {
-                    self.counters.refused += 1;
+                    self.counters.replayed_refused += 1;
                     if self.sessions.get(a.sid.0).is_some_and(|s| s.serial == a.serial) {
                         self.settle_seq(a.sid, a.channel, a.seq, false);
                     }
@@ -331,6 +335,7 @@ impl Hub {
         {
             spool.remove(queue, from, to);
         }
+        self.counters.records_done += 1;
         self.spool_dirty = true;
     }
 
@@ -407,8 +412,7 @@ impl Hub {
             }
             if stays == Stays::OnDisk {
                 self.await_disk(which, lane_id, number, seq);
-                self.settle_item(lane_id, index, true);
-                self.counters.spooled += u64::from(!declares);
+                self.settle_item(lane_id, index, Exit::Spooled);
                 let b = self.pools.get(pool.0).and_then(|p| p.backlog);
                 if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
                     b.spilling = true;

@@ -4,6 +4,7 @@
 //! transient queue). Its words name the kind of method at most. One suspect: it was that. Several: each goes alone next time.
 
 use super::Hub;
+use super::books::Exit;
 use super::link::Words;
 use crate::session::client::State;
 use crate::session::lane::{Item, Kind};
@@ -76,12 +77,11 @@ impl Hub {
         let Some(item) = lane.items.get_mut(index) else { return };
         self.counters.poisoned += 1;
         if let Kind::Publish(_) = item.kind {
-            self.counters.refused += 1;
-            self.settle_item(lane_id, index, false);
+            self.settle_item(lane_id, index, Exit::Error);
             return;
         }
         item.seq = 0;
-        self.settle_item(lane_id, index, false);
+        self.settle_item(lane_id, index, Exit::Error);
         let (code, text, cause) = words;
         if let Some(sid) = session
             && self.sessions.get(sid.0).is_some_and(|s| s.state == State::Running)

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Hub;
+use super::books::Exit;
 use super::link::Words;
 use crate::session::lane::Store;
 use crate::session::upstream::{ChannelUse, ControlStep, LinkUse, TargetState};
@@ -45,7 +46,7 @@ impl Hub {
                 true
             }
             Some(TargetState::Missing(until_ms)) if now.ms < until_ms => {
-                self.otherwise(lane_id, index);
+                self.otherwise(now, lane_id, index);
                 true
             }
             Some(TargetState::Asked) => {
@@ -63,7 +64,7 @@ impl Hub {
                     p.target_waiters.insert(lane_id);
                 }
                 if !asked {
-                    self.otherwise(lane_id, index);
+                    self.otherwise(now, lane_id, index);
                 }
                 !asked
             }
@@ -88,20 +89,23 @@ impl Hub {
         {
             self.remember_target(pool, &target, TargetState::Missing(now.ms + MISSING_MS));
         }
-        self.otherwise(lane_id, index);
+        self.otherwise(now, lane_id, index);
     }
 
     /// The target is not to be had: the message goes where it was going before the policy spoke, or is left out.
-    fn otherwise(&mut self, lane_id: LaneId, index: usize) {
+    fn otherwise(&mut self, now: Now, lane_id: LaneId, index: usize) {
         self.counters.targets_missing += 1;
         let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) else { return };
         let Some(wait) = item.wait.take() else { return };
         let Some(method) = &wait.way.otherwise else {
-            self.counters.authored_left_out += 1;
-            self.settle_item(lane_id, index, true);
+            self.settle_item(lane_id, index, Exit::LeftOut);
             self.ending.push(lane_id);
             return;
         };
+        if let Some(home) = wait.way.home {
+            self.go_home(now, lane_id, index, home, method);
+            return;
+        }
         let Store::Own(bytes) = &item.store else { return };
         let Ok(Some(first)) = parse_frame(bytes, 0) else { return };
         let mut frames = Vec::with_capacity(bytes.len() + method.len());

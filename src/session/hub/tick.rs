@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Action, Hub};
 use crate::session::client::{Gate, Pin, State};
-use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
+use crate::session::judge::{Decision, Judge, Settled};
 use crate::session::lane::{Kind, Store};
 use crate::session::upstream::{LinkState, LinkUse};
 use crate::session::{LaneId, LinkId, Now, PoolId, SessionId};
@@ -255,11 +255,7 @@ impl Hub {
             for index in 0..count.min(budget) {
                 let settled = self.again(now, lane_id, index, judge);
                 if let Some(settled) = settled {
-                    self.counters.settled_here += 1;
-                    self.settle_item(lane_id, index, true);
-                    for a in settled.instead {
-                        self.author_on(now, lane_id, a, None);
-                    }
+                    self.keep_back(now, lane_id, index, *settled);
                 }
             }
             budget = budget.saturating_sub(count);
@@ -268,43 +264,15 @@ impl Hub {
     }
 
     /// What time has done to a publish that waits.
-    fn again(
-        &self,
-        now: Now,
-        lane_id: LaneId,
-        index: usize,
-        judge: &mut dyn Judge,
-    ) -> Option<Box<crate::session::Settled>> {
-        let lane = self.lanes.get(lane_id.0)?;
-        let item = lane.items.get(index)?;
-        let (Store::Own(bytes), Kind::Publish(flags), false) = (&item.store, &item.kind, item.settled) else {
+    fn again(&self, now: Now, lane_id: LaneId, index: usize, judge: &mut dyn Judge) -> Option<Box<Settled>> {
+        let item = self.lanes.get(lane_id.0)?.items.get(index)?;
+        let (Store::Own(_), Kind::Publish(flags), false) = (&item.store, &item.kind, item.settled) else {
             return None;
         };
         if flags.authored {
             return None;
         }
-        let frames = super::publish::Frames::Raw(bytes);
-        let (method, header_payload, body) = frames.parts()?;
-        let (_, args) = crate::wire::method::split(method).ok()?;
-        let publish = crate::wire::method::publish(args).ok()?;
-        let header = crate::wire::ContentHeader::parse(header_payload).ok()?;
-        let pool = self.pools.get(lane.pool.0)?;
-        let view = PublishView {
-            session: SessionFacts {
-                vhost: &pool.vhost,
-                user: lane.user.as_ref().unwrap_or(&pool.credentials.user),
-                peer: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-                confirms: item.seq != 0,
-                frame_max: 0,
-            },
-            exchange: publish.exchange,
-            routing_key: publish.routing_key,
-            mandatory: flags.mandatory,
-            header: &header,
-            header_payload,
-            body: &body,
-        };
-        match judge.again(now, &view) {
+        match self.view_item(lane_id, index, |view| judge.again(now, view))? {
             Decision::Settle(settled) => Some(settled),
             Decision::Pass | Decision::Edit(_) => None,
         }

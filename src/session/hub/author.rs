@@ -1,0 +1,174 @@
+//! What is published in a client's place or besides: results, events, dead letters; and what goes back where it was going (P4, P6, P9).
+
+use std::rc::Rc;
+
+use super::Hub;
+use super::books::Exit;
+use super::publish::Frames;
+use crate::session::judge::{Authored, Settle, Settled};
+use crate::session::lane::{Kind, Lane, PublishFlags, Wait};
+use crate::session::{LaneId, Now, SessionId, UpstreamId};
+use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
+use crate::wire::method;
+
+/// What is published by us.
+const OURS: PublishFlags = PublishFlags {
+    mandatory: false,
+    watched: false,
+    durable: None,
+    returned: false,
+    returned_before: false,
+    risky: false,
+    authored: true,
+    replayed: false,
+    again: false,
+    redone: false,
+};
+
+impl Hub {
+    /// Publishes ours in place of what a client's channel has published; the last one carries the client's number.
+    pub(super) fn author_all(
+        &mut self,
+        now: Now,
+        sid: SessionId,
+        ch: u16,
+        seq: u64,
+        authored: Vec<Authored>,
+    ) {
+        let count = authored.len();
+        let mut told = false;
+        for (i, a) in authored.into_iter().enumerate() {
+            let Some(upstream) = self.upstream_at(a.upstream.0) else { continue };
+            let Some(lane) = self.lane_for(now, sid, ch, upstream) else { continue };
+            let its_seq = if i + 1 == count { seq } else { 0 };
+            told |= self.author_on(now, lane, its_seq, a) && i + 1 == count;
+        }
+        if !told {
+            self.settle_seq(sid, ch, seq, true);
+        }
+    }
+
+    /// Publishes ours in place of something that was on a lane, whose client may be gone; the last one carries the client's number.
+    pub(super) fn author(&mut self, now: Now, lane_id: LaneId, seq: u64, authored: Vec<Authored>) {
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        match lane.session {
+            Some(sid) => {
+                let ch = lane.channel;
+                self.author_all(now, sid, ch, seq, authored);
+            }
+            None => {
+                self.author_beside(now, lane_id, None, authored);
+            }
+        }
+    }
+
+    /// Publishes ours in place of something on a lane that has no client. Its record stays on disk until the last of them is confirmed,
+    /// where that goes the same way; whether one of them carries it.
+    pub(super) fn author_beside(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        record: Option<u64>,
+        authored: Vec<Authored>,
+    ) -> bool {
+        let last = authored.len().saturating_sub(1);
+        let mut carried = false;
+        for (n, a) in authored.into_iter().enumerate() {
+            let Some(upstream) = self.upstream_at(a.upstream.0) else { continue };
+            let Some(lane) = self.lane_beside(now, lane_id, upstream) else { continue };
+            let record = record.filter(|_| n == last && lane == lane_id);
+            carried |= record.is_some();
+            self.counters.authored += 1;
+            let method = method::write_publish(&a.exchange, &a.routing_key, false);
+            let body: [&[u8]; 1] = [&a.body];
+            let frames = Frames::Parts { method: &method, header: &a.header, body: &body };
+            self.put(now, lane, frames, Kind::Publish(OURS), 0, a.target.map(Wait::of), record);
+        }
+        carried
+    }
+
+    fn author_on(&mut self, now: Now, lane: LaneId, seq: u64, a: Authored) -> bool {
+        let method = method::write_publish(&a.exchange, &a.routing_key, false);
+        self.counters.authored += 1;
+        let body: [&[u8]; 1] = [&a.body];
+        let frames = Frames::Parts { method: &method, header: &a.header, body: &body };
+        let taken = self.put_publish(now, lane, frames, OURS, seq, a.target.map(Wait::of)).is_ok();
+        self.counters.authored_left_out += u64::from(!taken);
+        taken
+    }
+
+    /// The policy keeps a publish that is on a lane already: what it publishes instead carries the client's number, if there is one.
+    pub(super) fn keep_back(&mut self, now: Now, lane_id: LaneId, index: usize, settled: Settled) {
+        let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) else { return };
+        let seq = std::mem::take(&mut item.seq);
+        let session = self.lanes.get(lane_id.0).and_then(|l| l.session.map(|sid| (sid, l.channel)));
+        self.settle_item(lane_id, index, Exit::Kept(settled.kept));
+        match (session, settled.settle) {
+            (Some((sid, ch)), Settle::Nack) => {
+                self.settle_seq(sid, ch, seq, false);
+                self.author(now, lane_id, 0, settled.instead);
+            }
+            _ => self.author(now, lane_id, seq, settled.instead),
+        }
+        self.ending.push(lane_id);
+    }
+
+    /// A lane to an upstream for what was on a lane that has no client.
+    fn lane_beside(&mut self, now: Now, lane_id: LaneId, upstream: UpstreamId) -> Option<LaneId> {
+        let lane = self.lanes.get(lane_id.0)?;
+        if lane.upstream == upstream {
+            return Some(lane_id);
+        }
+        let pool = self.pools.get(lane.pool.0)?;
+        let settings = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings))?;
+        let credentials = settings.credentials.clone().unwrap_or_else(|| pool.credentials.clone());
+        let vhost = settings.vhost.clone().unwrap_or_else(|| Rc::clone(&pool.vhost));
+        let pool = self.pool_for(now, upstream, &vhost, &credentials);
+        let mut lane = Lane::new(SessionId(0), 0, upstream, pool, now.ms);
+        lane.session = None;
+        let lane_id = LaneId(self.lanes.insert(lane));
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            p.lanes += 1;
+        }
+        // Should nothing be put on it after all, it ends.
+        self.ending.push(lane_id);
+        Some(lane_id)
+    }
+
+    /// A publish that a route has sent to another upstream, where its place is not to be had, goes where it was going (P9).
+    pub(super) fn go_home(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        index: usize,
+        home: UpstreamId,
+        method: &[u8],
+    ) {
+        let Some(bytes) = self.item_bytes(lane_id, index) else { return };
+        let Some(lane) = self.lanes.get(lane_id.0) else { return };
+        let (session, channel, pool) = (lane.session, lane.channel, lane.pool);
+        let Some(Kind::Publish(flags)) = lane.items.get(index).map(|i| i.kind) else { return };
+        let to = match session {
+            Some(sid) => self.lane_for(now, sid, channel, home),
+            None => self.lane_beside(now, lane_id, home),
+        };
+        let Ok(Some(first)) = parse_frame(&bytes, 0) else { return };
+        let mut frames = Vec::with_capacity(bytes.len() + method.len());
+        write_frame(&mut frames, FrameKind::Method, ChannelId(0), method);
+        frames.extend_from_slice(bytes.get(first.wire_len()..).unwrap_or(&[]));
+        let (Some(to), Some((seq, record))) = (to, self.take_off(lane_id, index)) else { return };
+        self.ending.push(lane_id);
+        self.counters.routes_turned_back += 1;
+        if let Some(number) = record {
+            self.record_done(pool, number);
+        }
+        let frames = Frames::Raw(&frames);
+        let pool = self.lanes.get(to.0).map_or(pool, |l| l.pool);
+        if self.spills(pool) && self.spill(now, to, &frames, flags, seq, None) {
+            return;
+        }
+        // It was accepted: a full window does not turn it away.
+        let record = record.and_then(|_| self.keep_on_disk(now, to, &frames, seq, None));
+        self.put(now, to, frames, Kind::Publish(flags), seq, None, record);
+    }
+}
