@@ -5,13 +5,14 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
 from harness.celery import Producer, ProducerError, Worker
 from harness.process import ROOT, wait_for
 from harness.rabbit import RabbitNode
-from harness.umbel import Umbel
+from harness.umbel import BINARY, Umbel
 
 PLACE = ROOT / "target" / "demo"
 PAST = "expires=__import__('datetime').datetime.now(__import__('datetime').timezone.utc) - __import__('datetime').timedelta(minutes=1)"
@@ -39,6 +40,25 @@ def copy_of_config(umbel, upstream):
         text, found = re.subn(rf'(?m)^{key}(\s*)= (?:"[^"]*"|\[.*?\])', rf"{key}\1= {value}", text, count=1)
         assert found == 1, f"config.toml has no {key}"
     return text
+
+
+class Edits:
+    """The repo's config.toml, which people will edit, whatever they are told: what changes there is taken over, as far as it is good."""
+
+    def __init__(self, umbel, upstream):
+        self.umbel, self.upstream, self.text = umbel, upstream, (ROOT / "config.toml").read_text()
+
+    def take_over(self):
+        if (text := (ROOT / "config.toml").read_text()) == self.text:
+            return
+        self.text = text
+        checked = subprocess.run([BINARY, "check", ROOT / "config.toml"], capture_output=True, text=True, timeout=20)
+        if checked.returncode:
+            print(f"{RED}config.toml was edited, and is not taken over:{PLAIN}\n{checked.stderr}", flush=True)
+            return
+        self.umbel.config.write_text(copy_of_config(self.umbel, self.upstream))
+        time.sleep(1)
+        print(f"{BOLD}config.toml was edited, and is taken over{PLAIN}", flush=True)
 
 
 class Show:
@@ -146,12 +166,15 @@ def main():
 
         if once:
             return 1 if show.wrong else 0
-        print(f"\n{BOLD}== It goes on.{PLAIN} Edit {umbel.config} and watch; Ctrl-C ends everything.")
+        print(f"\n{BOLD}== It goes on.{PLAIN} Edit config.toml (or {umbel.config}) and watch; Ctrl-C ends everything.")
         print(f"   page     http://127.0.0.1:{umbel.admin_port}/\n   metrics  http://127.0.0.1:{umbel.admin_port}/metrics")
         print(f"   status   http://127.0.0.1:{umbel.admin_port}/status\n   your own producer: broker_url = {umbel.url()}\n", flush=True)
+        edits = Edits(umbel, node.url())
         show.heading()
         while True:
-            time.sleep(5)
+            for _ in range(5):
+                time.sleep(1)
+                edits.take_over()
             show.round()
             print(flush=True)
     except KeyboardInterrupt:
