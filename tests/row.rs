@@ -157,7 +157,7 @@ impl Pair {
                     Action::Dial { link, .. } => self.hub.dialed(NOW, link),
                     Action::HangUpLink(link) => self.hub.link_gone(NOW, link, "hung up"),
                     Action::Resume(_) => self.hand_in(),
-                    Action::HangUp(_) => {}
+                    Action::HangUp(_) | Action::Cut(_) => {}
                 }
             }
             let mut links = Vec::new();

@@ -59,12 +59,9 @@ pub async fn run(ending: Ending, mut io: Transport, signal: Rc<Signal>) {
         tracing::debug!(session = sid.0, %error, "client connection lost");
         return;
     }
-    // What is left may be as much as the bound allows: it gets a moment.
-    let rest = client.thread.hub.borrow().client_out(sid).to_vec();
     let goodbye = async {
-        if !rest.is_empty() {
-            io.write_all(&rest).await?;
-        }
+        let rest = client.thread.hub.borrow().client_out(sid).to_vec();
+        io.write_all(&rest).await?;
         io.shutdown().await?;
         let mut sink = [0; 4096];
         while !client.ended && io.read(&mut sink).await? > 0 {}
@@ -76,6 +73,9 @@ pub async fn run(ending: Ending, mut io: Transport, signal: Rc<Signal>) {
 impl Client {
     fn poll(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<()>> {
         self.signal.listen(cx.waker());
+        if self.signal.is_cut() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         for turn in 0.. {
             if self.poll_write(cx, io)? && self.signal.hangs_up() {
                 return Poll::Ready(Ok(()));

@@ -19,6 +19,7 @@ pub const READ_BYTES: usize = 512 * 1024;
 pub struct Signal {
     waker: RefCell<Option<Waker>>,
     hang_up: Cell<bool>,
+    cut: Cell<bool>,
     resume: Cell<bool>,
     turn: Cell<bool>,
 }
@@ -42,6 +43,11 @@ impl Signal {
     /// Whether the Hub wants the socket closed once everything is written.
     pub fn hangs_up(&self) -> bool {
         self.hang_up.get()
+    }
+
+    /// Whether what is left is left unwritten.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     /// Whether a flood may be read although there is no room; asked once.
@@ -214,6 +220,12 @@ impl Thread {
                 Some(Action::HangUp(sid)) => {
                     if let Some(signal) = signal_at(&self.sessions, sid.0) {
                         signal.hang_up.set(true);
+                        signal.wake();
+                    }
+                }
+                Some(Action::Cut(sid)) => {
+                    if let Some(signal) = signal_at(&self.sessions, sid.0) {
+                        signal.cut.set(true);
                         signal.wake();
                     }
                 }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::confirm::ConfirmWindow;
+use super::hub::relay_frames;
 use super::{Credentials, LaneId, LinkId, PoolId, UpstreamId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +121,8 @@ pub(super) struct Channel {
     pub(super) no_ack_unnamed: std::collections::VecDeque<bool>,
     /// The broker has closed it on the client's own link, and gets the client's close-ok.
     pub(super) broker_closed: bool,
+    /// channel.flows of the broker that the client has yet to answer.
+    pub(super) flows: u32,
     /// Methods of the client on its lane that it waits for.
     pub(super) lane_replies: u32,
     /// Methods on its own link that will be answered, in order.
@@ -147,6 +150,7 @@ impl Channel {
             no_ack: Vec::new(),
             no_ack_unnamed: std::collections::VecDeque::new(),
             broker_closed: false,
+            flows: 0,
             lane_replies: 0,
             own_replies: VecDeque::new(),
             waived: false,
@@ -181,12 +185,18 @@ pub(super) struct Session {
     pub(super) tx_ms: u64,
     pub(super) deadline_ms: u64,
     pub(super) out: Vec<u8>,
-    /// Octets handed to net and not yet in the socket.
+    /// Octets of it that are in the socket.
     pub(super) unsent: usize,
+    /// Octets of the largest message in it that was put there whole, since it was last empty.
+    pub(super) whole_bytes: usize,
+    /// Since when everything is said.
+    pub(super) done_ms: Option<u64>,
     /// Open channels by number, ascending: a client has one or two, whatever their numbers.
     pub(super) channels: Vec<(u16, Box<Channel>)>,
     /// What it logged in with; what stands for it upstream is `Hub::login_at`.
     pub(super) credentials: Option<Credentials>,
+    /// The channel that it closed last.
+    pub(super) last_closed: u16,
     /// Whom its certificate names.
     pub(super) certified: Option<Rc<str>>,
     pub(super) vhost: Rc<[u8]>,
@@ -226,8 +236,11 @@ impl Session {
             deadline_ms,
             out: Vec::new(),
             unsent: 0,
+            whole_bytes: 0,
+            done_ms: None,
             channels: Vec::new(),
             credentials: None,
+            last_closed: 0,
             certified: None,
             vhost: Rc::from(&[][..]),
             pool: None,
@@ -251,6 +264,13 @@ impl Session {
     pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
         let index = self.channels.binary_search_by_key(&number, |(n, _)| *n).ok()?;
         self.channels.get_mut(index).map(|(_, c)| &mut **c)
+    }
+
+    /// Room for one more message, whole: it alone never fills the bound.
+    pub(super) fn put_whole(&mut self, frames: &[u8], channel: u16) {
+        self.whole_bytes = self.whole_bytes.max(frames.len());
+        let frame_max = self.frame_max;
+        relay_frames(self.out_for(channel), frames, channel, frame_max);
     }
 
     /// Where frames of ours for a channel go: behind the content that is being relayed on it, if there is one.

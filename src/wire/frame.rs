@@ -65,7 +65,7 @@ impl Frame<'_> {
     }
 }
 
-/// Why bytes are not a frame; each ends the connection (501, or 505 for a heartbeat that is not one).
+/// Why bytes are not a frame; each ends the connection (501, or 505 for a heartbeat on a channel).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
     /// The type octet is none of 1, 2, 3, 8.
@@ -79,8 +79,10 @@ pub enum FrameError {
     },
     /// The octet after the payload is not 0xCE.
     BadEnd(u8),
-    /// A heartbeat that is not empty, or not on channel 0.
+    /// A heartbeat that is not empty.
     BadHeartbeat,
+    /// A heartbeat that is not on channel 0.
+    StrayHeartbeat,
 }
 
 impl std::fmt::Display for FrameError {
@@ -91,7 +93,9 @@ impl std::fmt::Display for FrameError {
                 write!(f, "frame of {size} octets is over the negotiated {frame_max}")
             }
             Self::BadEnd(b) => write!(f, "frame end octet is {b:#04x}, expected 0xce"),
-            Self::BadHeartbeat => f.write_str("heartbeat with a payload or off channel 0"),
+            Self::BadHeartbeat => f.write_str("heartbeat with a payload"),
+            // In RabbitMQ's words.
+            Self::StrayHeartbeat => f.write_str("type 8, all octets = <<>>"),
         }
     }
 }
@@ -123,8 +127,11 @@ pub fn parse_frame(buf: &[u8], frame_max: u32) -> Result<Option<Frame<'_>>, Fram
     if frame_max != 0 && size > frame_max {
         return Err(FrameError::TooLarge { size: u64::from(size) + 8, frame_max });
     }
-    if kind == FrameKind::Heartbeat && (size != 0 || channel != ChannelId::CONNECTION) {
+    if kind == FrameKind::Heartbeat && size != 0 {
         return Err(FrameError::BadHeartbeat);
+    }
+    if kind == FrameKind::Heartbeat && channel != ChannelId::CONNECTION {
+        return Err(FrameError::StrayHeartbeat);
     }
     let Some((payload, rest)) = rest.split_at_checked(usize_of(size)) else { return Ok(None) };
     match rest.first() {
@@ -213,7 +220,7 @@ mod tests {
         *bytes.last_mut().unwrap() = 0;
         assert_eq!(parse_frame(&bytes, 4096), Err(FrameError::BadEnd(0)));
         assert_eq!(parse_frame(&framed(FrameKind::Heartbeat, 0, b"x"), 4096), Err(FrameError::BadHeartbeat));
-        assert_eq!(parse_frame(&framed(FrameKind::Heartbeat, 3, b""), 4096), Err(FrameError::BadHeartbeat));
+        assert_eq!(parse_frame(&framed(FrameKind::Heartbeat, 3, b""), 4096), Err(FrameError::StrayHeartbeat));
         assert!(parse_frame(&HEARTBEAT, 4096).unwrap().is_some());
     }
 

@@ -92,7 +92,7 @@ impl Stage {
                             self.hub.link_gone(self.now, lid, "hung up");
                         }
                     }
-                    Action::HangUp(sid) => {
+                    Action::HangUp(sid) | Action::Cut(sid) => {
                         if let Some(c) = self.clients.get_mut(&sid) {
                             c.over = true;
                         }

@@ -201,7 +201,7 @@ impl World {
                         }
                     }
                 }
-                Action::HangUp(sid) => {
+                Action::HangUp(sid) | Action::Cut(sid) => {
                     if let Some(c) = self.clients.get_mut(&sid) {
                         c.hung_up = true;
                     }

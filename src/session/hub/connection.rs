@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Hub, Step};
-use crate::session::client::{Gate, Pin, State};
+use crate::session::client::{Gate, State};
 use crate::session::judge::Judge;
 use crate::session::{LinkId, Now, Refusal, SessionId};
 use crate::wire::frame::{FRAME_MIN_SIZE, Frame, FrameError, FrameKind};
@@ -66,7 +66,8 @@ impl Hub {
             self.finish(sid);
             return;
         }
-        self.refuse(now, sid, 0, &Refusal::connection(501, error.to_string(), MethodId::NONE));
+        let code = if error == FrameError::StrayHeartbeat { 505 } else { 501 };
+        self.refuse(now, sid, 0, &Refusal::connection(code, error.to_string(), MethodId::NONE));
     }
 
     /// One whole frame of a client. `rest` begins with it and goes on with what follows it in the buffer.
@@ -107,22 +108,6 @@ impl Hub {
         }
     }
 
-    fn while_closing(&mut self, now: Now, sid: SessionId, frame: Frame<'_>) {
-        if frame.kind != FrameKind::Method || frame.channel.0 != 0 {
-            return;
-        }
-        match method::split(frame.payload).map(|(id, _)| id) {
-            Ok(MethodId::CONNECTION_CLOSE_OK) => self.finish(sid),
-            Ok(MethodId::CONNECTION_CLOSE) => self.client_says_goodbye(now, sid),
-            _ => {}
-        }
-    }
-
-    fn client_says_goodbye(&mut self, now: Now, sid: SessionId) {
-        self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
-        self.let_leave(now, sid);
-    }
-
     fn connection_method(
         &mut self,
         now: Now,
@@ -133,11 +118,19 @@ impl Hub {
         let took = Ok(Step::Took(frame.wire_len()));
         method::check(frame.payload, &self.limits.table).map_err(|e| {
             self.counters.limit_table += u64::from(matches!(e, method::MethodError::Table(..)));
-            syntax(e)
+            match e {
+                // RabbitMQ's own words for what it cannot read on channel 0, and none before the client is in.
+                method::MethodError::Short if frame.payload.len() >= 4 => {
+                    Refusal::connection(541, "", MethodId::NONE)
+                }
+                e => syntax(e),
+            }
         })?;
         let (id, args) = method::split(frame.payload).map_err(syntax)?;
         match (state, id) {
-            (_, MethodId::CONNECTION_CLOSE) => self.client_closes(now, sid, frame),
+            (State::Running | State::Draining, MethodId::CONNECTION_CLOSE) => {
+                self.client_closes(now, sid, frame)
+            }
             (State::Draining, MethodId::CONNECTION_CLOSE_OK) => {
                 self.finish(sid);
                 took
@@ -176,31 +169,6 @@ impl Hub {
             }
             None => Ok(Step::Hold),
         }
-    }
-
-    /// connection.close from a client: at once, except where a link of its own must be gone first (its exclusive queues).
-    fn client_closes(&mut self, now: Now, sid: SessionId, frame: Frame<'_>) -> Result<Step, Refusal> {
-        let Some(s) = self.sessions.get(sid.0) else { return Ok(Step::Took(0)) };
-        if let (Pin::Up(lid), State::Running) = (s.pin, s.state) {
-            if !self.barrier(now, sid, false) {
-                return Ok(Step::Hold);
-            }
-            self.link_push(lid, 0, frame.payload);
-            if let Some(s) = self.sessions.get_mut(sid.0) {
-                s.gate = Gate::Upstream;
-                s.deadline_ms = now.ms + self.limits.close_ms;
-            }
-            return Ok(Step::Took(frame.wire_len()));
-        }
-        if self.may_still_be_told(sid, None) && !self.barrier(now, sid, false) {
-            return Ok(Step::Hold);
-        }
-        self.send_answers(now);
-        self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
-        self.orphan_lanes(now, sid);
-        self.drop_verify(sid);
-        self.let_leave(now, sid);
-        Ok(Step::Took(frame.wire_len()))
     }
 
     /// connection.tune: never more than the upstream and we can do (SPEC L6).

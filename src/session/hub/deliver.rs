@@ -1,7 +1,6 @@
 //! Deliveries looked at on their way to a worker, where a rule asks for it (SPEC P4): an expired task is not handed on.
 
 use super::Hub;
-use super::settle::relay_frames;
 use crate::session::client::State;
 use crate::session::judge::{Judge, PublishView, SessionFacts};
 use crate::session::upstream::{Delivering, Returning};
@@ -126,8 +125,7 @@ impl Hub {
         }
         let Some(s) = self.sessions.get_mut(sid.0) else { return };
         if s.state == State::Running {
-            let frame_max = s.frame_max;
-            relay_frames(&mut s.out, &whole.content.frames, ch, frame_max);
+            s.put_whole(&whole.content.frames, ch);
         }
         self.mark_client(sid);
     }

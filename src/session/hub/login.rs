@@ -168,7 +168,7 @@ impl Hub {
                 self.actions.push_back(super::Action::HangUpLink(lid));
             }
             (LinkState::Closing, _) => {}
-            (LinkState::Up, MethodId::CONNECTION_CLOSE_OK) => self.pinned_close_ok(now, lid, payload),
+            (LinkState::Up, MethodId::CONNECTION_CLOSE_OK) => self.pinned_close_ok(now, lid),
             (LinkState::Up, MethodId::CONNECTION_BLOCKED) => self.blocked(lid, used, payload, true),
             (LinkState::Up, MethodId::CONNECTION_UNBLOCKED) => self.blocked(lid, used, payload, false),
             (LinkState::Up, MethodId::CONNECTION_UPDATE_SECRET_OK) => {

@@ -73,8 +73,9 @@ impl Hub {
         }
         let (id, _) = method::split(frame.payload).map_err(syntax)?;
         if id != MethodId::CHANNEL_OPEN {
-            // Late answers to a channel that is gone are nobody's fault.
-            if id == MethodId::CHANNEL_CLOSE_OK {
+            // RabbitMQ is still busy with a channel's end when it is closed a second time, and answers that too.
+            if id == MethodId::CHANNEL_CLOSE && s.last_closed == ch {
+                self.client_push(sid, ch, &MethodWriter::new(MethodId::CHANNEL_CLOSE_OK).done());
                 return took;
             }
             return Err(Refusal::connection(504, "expected 'channel.open'", id));
@@ -219,9 +220,18 @@ impl Hub {
         match id {
             MethodId::CHANNEL_OPEN => Err(Refusal::connection(504, "second 'channel.open' seen", id)),
             MethodId::CHANNEL_CLOSE => self.client_closes_channel(now, sid, frame),
-            MethodId::CHANNEL_CLOSE_OK | MethodId::CHANNEL_FLOW_OK => Ok(took),
-            // On a shared link it would end everybody's.
-            MethodId::BASIC_CANCEL_OK => Err(Refusal::connection(503, "unimplemented method", id)),
+            // The answer to a flow of the broker's own, on the client's own link.
+            MethodId::CHANNEL_FLOW_OK if c.flows > 0 => {
+                c.flows -= 1;
+                if let Pin::Up(lid) = pin {
+                    self.link_push(lid, ch, frame.payload);
+                }
+                Ok(took)
+            }
+            // Nobody has asked. On a shared link it would end everybody's.
+            MethodId::CHANNEL_CLOSE_OK | MethodId::CHANNEL_FLOW_OK | MethodId::BASIC_CANCEL_OK => {
+                Err(Refusal::connection(503, "unimplemented method", id))
+            }
             MethodId::CHANNEL_FLOW => {
                 if frame.payload.last() == Some(&0) {
                     return Err(Refusal::connection(540, "active=false", id));
@@ -279,6 +289,9 @@ impl Hub {
                 self.send_answers(now);
                 self.orphan_channel(now, sid, ch);
                 self.forget_channel(sid, ch);
+                if let Some(s) = self.sessions.get_mut(sid.0) {
+                    s.last_closed = ch;
+                }
                 self.client_push(sid, ch, &MethodWriter::new(MethodId::CHANNEL_CLOSE_OK).done());
             }
         }

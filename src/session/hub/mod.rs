@@ -7,6 +7,7 @@ mod blocked;
 mod books;
 mod connection;
 mod deliver;
+mod farewell;
 mod lease;
 mod link;
 mod login;
@@ -48,6 +49,7 @@ use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use crate::wire::method::{self, MethodId};
 
 pub use audit::Sizes;
+pub(super) use settle::relay_frames;
 
 pub use look::{ChannelLook, LinkLook, SessionLook, UpstreamLook};
 
@@ -69,6 +71,8 @@ pub enum Action {
     HangUpLink(LinkId),
     /// Write what is left, hang up, and say `client_gone`.
     HangUp(SessionId),
+    /// Hang up now: the client takes nothing of what is left.
+    Cut(SessionId),
     /// Hand in again what `client_bytes` did not take.
     Resume(SessionId),
 }
@@ -435,8 +439,14 @@ impl Hub {
         if s.unsent >= s.out.len() {
             s.unsent = 0;
             // An idle client costs no buffer.
-            if s.out.capacity() > 1024 { s.out = Vec::new() } else { s.out.clear() }
-        } else if s.unsent > 256 * 1024 {
+            if s.out.capacity() > 1024 {
+                s.out = Vec::new()
+            } else {
+                s.out.clear()
+            }
+            s.whole_bytes = 0;
+        } else if s.unsent > 256 * 1024 && s.unsent >= s.out.len() / 2 {
+            // No octet is moved more than once on the average, however much lies here.
             s.out.drain(..s.unsent);
             s.unsent = 0;
         }
@@ -541,8 +551,10 @@ impl Hub {
             s.dirty = true;
             self.dirty_sessions.push(sid);
         }
-        // A client with a link of its own is held back there; any other has no reason to leave so much unread.
-        if s.out.len() - s.unsent > self.limits.output_backlog_bytes && s.state != State::Done {
+        // A client with a link of its own is held back there; any other has no reason to leave so much unread. One message is never cut
+        // into, whatever its size.
+        let bound = self.limits.output_backlog_bytes + s.whole_bytes;
+        if s.out.len() - s.unsent > bound && s.state != State::Done {
             self.counters.limit_backlog += 1;
             s.out.clear();
             s.unsent = 0;
@@ -562,34 +574,6 @@ impl Hub {
         self.mark_client(sid);
     }
 
-    /// Everything is said to this client.
-    fn finish(&mut self, sid: SessionId) {
-        if let Some(s) = self.sessions.get_mut(sid.0) {
-            if s.state != State::Done {
-                s.state = State::Done;
-                s.gate = Gate::Open;
-                self.actions.push_back(Action::HangUp(sid));
-            }
-        }
-    }
-
-    /// It has said goodbye, and its close-ok is on its way: whoever was logged in closes the socket itself, in its own time.
-    fn let_leave(&mut self, now: Now, sid: SessionId) {
-        let Some(s) = self.sessions.get_mut(sid.0) else { return };
-        if s.state == State::Leaving {
-            return;
-        }
-        if self.draining || !matches!(s.state, State::Running | State::Closing) {
-            self.finish(sid);
-            return;
-        }
-        let beat_ms = u64::from(s.heartbeat_s) * 1000;
-        let wait_ms = if beat_ms > 0 { beat_ms.min(self.limits.leave_ms) } else { self.limits.leave_ms };
-        s.state = State::Leaving;
-        s.gate = Gate::Open;
-        s.deadline_ms = now.ms + wait_ms;
-    }
-
     /// Tells a client what is refused, in its scope.
     fn refuse(&mut self, now: Now, sid: SessionId, channel: u16, refusal: &Refusal) {
         match refusal.scope {
@@ -607,11 +591,12 @@ impl Hub {
             Scope::Connection => {
                 self.counters.connection_errors += 1;
                 // RabbitMQ hangs up without a word on whatever is malformed before tune-ok; only logins are answered.
-                let early = self
-                    .sessions
-                    .get(sid.0)
-                    .is_some_and(|s| matches!(s.state, State::StartOk | State::TuneOk | State::Verifying));
-                if early && !matches!(refusal.code, 403 | 320) {
+                let early = self.sessions.get(sid.0).is_some_and(|s| match s.state {
+                    State::StartOk | State::TuneOk | State::Verifying => !matches!(refusal.code, 403 | 320),
+                    State::Open => refusal.code == 541,
+                    _ => false,
+                });
+                if early {
                     self.drop_verify(sid);
                     self.finish(sid);
                     return;

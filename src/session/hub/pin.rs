@@ -86,8 +86,7 @@ impl Hub {
         let waits_for_close_ok = s.gate == Gate::Upstream && matches!(s.pin, Pin::Up(_));
         s.pin = Pin::None;
         if waits_for_close_ok {
-            self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
-            self.let_leave(now, sid);
+            self.part_from(now, sid);
             return;
         }
         let (code, text, cause) = words.unwrap_or_else(|| {
@@ -97,13 +96,12 @@ impl Hub {
     }
 
     /// The broker's answer to the client's own connection.close.
-    pub(super) fn pinned_close_ok(&mut self, now: Now, lid: LinkId, payload: &[u8]) {
+    pub(super) fn pinned_close_ok(&mut self, now: Now, lid: LinkId) {
         let Some(LinkUse::Pinned(sid)) = self.links.get(lid.0).map(|l| l.used) else { return };
         self.send_answers(now);
-        self.client_push(sid, 0, payload);
         self.unpin(now, sid);
         self.orphan_lanes(now, sid);
-        self.let_leave(now, sid);
+        self.part_from(now, sid);
     }
 
     /// A frame on a channel of a client's own link: it goes to the client as it is.
@@ -220,6 +218,7 @@ impl Hub {
             MethodId::CHANNEL_CLOSE_OK => {
                 if let Some(s) = self.sessions.get_mut(sid.0) {
                     s.remove_channel(ch);
+                    s.last_closed = ch;
                 }
                 true
             }
@@ -227,10 +226,13 @@ impl Hub {
                 self.note_consume_ok(sid, ch, args);
                 self.reply_came(sid, ch)
             }
-            MethodId::BASIC_DELIVER
-            | MethodId::BASIC_RETURN
-            | MethodId::BASIC_CANCEL
-            | MethodId::CHANNEL_FLOW => true,
+            MethodId::CHANNEL_FLOW => {
+                if let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) {
+                    c.flows += 1;
+                }
+                true
+            }
+            MethodId::BASIC_DELIVER | MethodId::BASIC_RETURN | MethodId::BASIC_CANCEL => true,
             _ => {
                 self.note_reply(sid, ch, id, payload);
                 self.reply_came(sid, ch)

@@ -248,13 +248,17 @@ impl Hub {
     fn body_size(&mut self, payload: &[u8]) -> Result<u64, Refusal> {
         let mut r = crate::wire::Reader::new(payload);
         let unexpected = |what: &str| Refusal::connection(505, what.to_owned(), MethodId::BASIC_PUBLISH);
-        let class = r.u16().map_err(|_| unexpected("content header ends early"))?;
+        let short = |_| {
+            let words = format!("type 2, all octets = {}: unknown_frame", super::connection::octets(payload));
+            Refusal::connection(501, words, MethodId::NONE)
+        };
+        let class = r.u16().map_err(short)?;
         if class != 60 {
             return Err(unexpected(&format!(
                 "expected content header for class 60, got one for class {class} instead"
             )));
         }
-        let size = r.u16().and_then(|_| r.u64()).map_err(|_| unexpected("content header ends early"))?;
+        let size = r.u16().and_then(|_| r.u64()).map_err(short)?;
         if size > self.limits.message_bytes {
             self.counters.limit_message += 1;
             return Err(Refusal::channel(

@@ -9,7 +9,6 @@
 //! A return carries no tag and comes before its confirm: it belongs to the first mandatory publish on the lease that went there.
 
 use super::Hub;
-use super::settle::relay_frames;
 use crate::session::client::State;
 use crate::session::judge::{Judge, Unrouted};
 use crate::session::lane::{Kind, PublishFlags, Store, Wait, Way};
@@ -96,8 +95,7 @@ impl Hub {
         let Some(sid) = session else { return };
         let Some(s) = self.sessions.get_mut(sid.0) else { return };
         if s.state == State::Running {
-            let frame_max = s.frame_max;
-            relay_frames(s.out_for(channel), &r.frames, channel, frame_max);
+            s.put_whole(&r.frames, channel);
         }
         self.mark_client(sid);
     }

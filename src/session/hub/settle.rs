@@ -425,7 +425,7 @@ impl Hub {
 }
 
 /// Frames of an upstream to a client, with its channel number; bodies split where it takes less (SPEC L6).
-pub(super) fn relay_frames(out: &mut Vec<u8>, mut frames: &[u8], channel: u16, frame_max: u32) {
+pub(in crate::session) fn relay_frames(out: &mut Vec<u8>, mut frames: &[u8], channel: u16, frame_max: u32) {
     while let Ok(Some(frame)) = crate::wire::frame::parse_frame(frames, 0) {
         match frame.kind {
             FrameKind::Body => {

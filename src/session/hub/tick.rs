@@ -14,6 +14,9 @@ use crate::wire::method::{MethodId, MethodWriter};
 /// Publishes that wait and are judged again in one go.
 const WAITING_JUDGED_MAX: usize = 20_000;
 
+/// How long a client may take to read what is left for it when everything is said, as long as it reads at all.
+const LAST_WORDS_MS_MAX: u64 = 60_000;
+
 impl Hub {
     /// To be called about ten times a second.
     pub fn tick(&mut self, now: Now, judge: &mut dyn Judge) {
@@ -33,8 +36,15 @@ impl Hub {
         let mut over = Vec::new();
         let mut beats = Vec::new();
         let mut idle = Vec::new();
+        let mut cut = Vec::new();
         for (id, s) in &mut self.sessions {
             if s.state == State::Done {
+                let done_ms = *s.done_ms.get_or_insert(now.ms);
+                let stuck = now.ms.saturating_sub(done_ms.max(s.tx_ms)) >= self.limits.close_ms;
+                if stuck || now.ms - done_ms >= LAST_WORDS_MS_MAX {
+                    s.done_ms = Some(u64::MAX);
+                    cut.push(SessionId(id));
+                }
                 continue;
             }
             if now.ms >= s.deadline_ms {
@@ -65,6 +75,7 @@ impl Hub {
         for sid in beats {
             self.mark_client(sid);
         }
+        self.actions.extend(cut.into_iter().map(Action::Cut));
         for sid in idle {
             self.counters.limit_idle += 1;
             self.close_client(
@@ -79,9 +90,8 @@ impl Hub {
             match state {
                 // Its own link has not answered its connection.close: we do.
                 State::Running if self.sessions.get(sid.0).is_some_and(|s| now.ms >= s.deadline_ms) => {
-                    self.client_push(sid, 0, &MethodWriter::new(MethodId::CONNECTION_CLOSE_OK).done());
                     self.unpin(now, sid);
-                    self.let_leave(now, sid);
+                    self.part_from(now, sid);
                 }
                 State::Running => {
                     self.counters.heartbeats_missed += 1;
