@@ -159,7 +159,11 @@ impl Court {
     }
 
     fn judge(&mut self, message: &Message) -> Decision {
-        self.view(message, |judge, now, view| judge.judge(now, view))
+        self.view(message, |judge, now, view| {
+            let decision = judge.judge(now, view);
+            judge.rest(now);
+            decision
+        })
     }
 
     fn edited(&mut self, message: &Message) -> Edited {

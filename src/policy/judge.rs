@@ -78,19 +78,25 @@ impl Policy {
     /// What to do with a message.
     #[must_use]
     pub fn judge<'p>(&'p self, memo: &mut Memo, context: &Context<'_>, message: &Message<'_>) -> Verdict<'p> {
-        self.opinion(memo, context, message).unwrap_or_default()
+        let mut verdict = Verdict::default();
+        self.speak(memo, context, message, &mut verdict);
+        verdict
     }
 
-    /// The same; `None`: no rule and no route can speak of it, as far as its task's name tells, so it passes and nothing was observed.
-    #[must_use]
-    pub fn opinion<'p>(
+    /// The same into `verdict`, which is blank; whether anybody could speak of the message, as far as its task's name tells. If not, it
+    /// passes, and nothing was observed.
+    pub fn speak<'p>(
         &'p self,
         memo: &mut Memo,
         context: &Context<'_>,
         message: &Message<'_>,
-    ) -> Option<Verdict<'p>> {
-        let verdict = self.judge_in(self.mode, memo, context, message)?;
-        Some(if self.mode == Mode::Observe { verdict.only_observed() } else { verdict })
+        verdict: &mut Verdict<'p>,
+    ) -> bool {
+        let spoken = self.judge_in(self.mode, memo, context, message, verdict);
+        if self.mode == Mode::Observe {
+            *verdict = std::mem::take(verdict).only_observed();
+        }
+        spoken
     }
 
     /// What would be done if no dry run were on, anywhere.
@@ -101,7 +107,9 @@ impl Policy {
         context: &Context<'_>,
         message: &Message<'_>,
     ) -> Verdict<'p> {
-        self.judge_in(Mode::Observe, memo, context, message).unwrap_or_default()
+        let mut verdict = Verdict::default();
+        self.judge_in(Mode::Observe, memo, context, message, &mut verdict);
+        verdict
     }
 
     /// Whether a task has expired since it was accepted: asked when it leaves the spool or is sent again (P4).
@@ -152,35 +160,35 @@ impl Policy {
         memo: &mut Memo,
         context: &Context<'_>,
         message: &Message<'_>,
-    ) -> Option<Verdict<'p>> {
+        verdict: &mut Verdict<'p>,
+    ) -> bool {
         if self.is_blank() {
-            return None;
+            return false;
         }
         let mut observing = Observing { all_live: mode == Mode::Observe, seen: Vec::new() };
         let Some(task) = message.task else {
-            return self.judge_other(&mut observing, memo, context, message);
+            return self.judge_other(&mut observing, memo, context, message, verdict);
         };
         let plan = memo.plan(self, task);
         if plan.idle {
-            return None;
+            return false;
         }
         let case = Case::new(self, context, message);
-        let mut verdict = Verdict::default();
-        self.admit(&plan, &case, &mut observing, memo, &mut verdict);
+        self.admit(&plan, &case, &mut observing, memo, verdict);
         if verdict.fate == Fate::Forward {
-            self.expire(&plan, &case, task, &mut observing, &mut verdict);
+            self.expire(&plan, &case, task, &mut observing, verdict);
         }
         if verdict.fate == Fate::Forward {
-            let target = self.route(&plan, &case, &mut observing, &mut verdict);
-            self.prioritise(&plan, &case, target, &mut observing, &mut verdict);
-            self.pack(&plan, &case, target, &mut observing, &mut verdict);
+            let target = self.route(&plan, &case, &mut observing, verdict);
+            self.prioritise(&plan, &case, target, &mut observing, verdict);
+            self.pack(&plan, &case, target, &mut observing, verdict);
             if let Some((by, rule)) = self.decide(&plan, Aspect::Tier, &case, &mut observing) {
                 verdict.because.tier = Some(by);
                 verdict.edits.tier = rule.tier;
             }
         }
         verdict.observed = observing.seen;
-        Some(verdict)
+        true
     }
 
     /// The first rule that matches and speaks of `aspect`; those in dry run before it are noted and passed by.
@@ -219,17 +227,17 @@ impl Policy {
         memo: &mut Memo,
         context: &Context<'_>,
         message: &Message<'_>,
-    ) -> Option<Verdict<'p>> {
+        verdict: &mut Verdict<'p>,
+    ) -> bool {
         if self.of_others.is_empty() {
-            return None;
+            return false;
         }
         let case = Case::new(self, context, message);
-        let mut verdict = Verdict::default();
         if let Some((by, rule)) = self.first(&self.of_others, Aspect::Admission, &case, observing) {
-            admission(by, rule, &case, memo, &mut verdict);
+            admission(by, rule, &case, memo, verdict);
         }
         verdict.observed = std::mem::take(&mut observing.seen);
-        Some(verdict)
+        true
     }
 
     fn admit<'p>(

@@ -116,7 +116,23 @@ impl Edits<'_> {
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let Self {
+            upstream: None,
+            destination: None,
+            delayed_key: None,
+            priority: None,
+            expires: None,
+            ttl_ms: None,
+            delivery_mode: None,
+            headers: [],
+            mandatory: false,
+            compression: None,
+            tier: None,
+        } = self
+        else {
+            return false;
+        };
+        true
     }
 
     /// The new exchange and routing key of a message that went to `exchange`; none: where it was going.

@@ -171,6 +171,9 @@ pub trait Judge {
         Unrouted::Counted
     }
 
+    /// Nothing more is judged for a moment: what was only noted is to be written down.
+    fn rest(&mut self, _now: Now) {}
+
     /// Whether deliveries are to be shown to `delivery` at all.
     fn watches_deliveries(&self) -> bool {
         false

@@ -220,10 +220,9 @@ impl<'a> ContentHeader<'a> {
         }
     }
 
-    /// The same header, whose table has been checked and outlined.
-    #[must_use]
-    pub const fn outlined(self, outline: &'a Outline) -> Self {
-        Self { outline: Some(outline), ..self }
+    /// Its table has been checked and outlined.
+    pub const fn set_outline(&mut self, outline: &'a Outline) {
+        self.outline = Some(outline);
     }
 
     /// A property as it was sent: a short string or a table with its length before it. `None` where absent.

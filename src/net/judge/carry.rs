@@ -26,17 +26,17 @@ const fn body_bytes_max(codec: Codec) -> u64 {
 }
 
 impl Desk {
-    pub(super) fn forward(&mut self, case: &Case<'_>, mut verdict: Verdict<'_>) -> Decision {
+    pub(super) fn forward(&mut self, case: &Case<'_>, verdict: &mut Verdict<'_>) -> Decision {
         let is_task = case.message.task.is_some();
         let plain = verdict.edits.is_empty() && !(is_task && case.snapshot.watches_returns(OWN.0));
         if plain {
-            return self.pass(case, &verdict);
+            return self.pass(case, verdict);
         }
         if let Some(upstream) = verdict.edits.upstream
             && !case.snapshot.has_upstream(upstream)
         {
             self.mistake(case, Mistake::UnknownUpstream, verdict.because.route);
-            return self.pass(case, &verdict);
+            return self.pass(case, verdict);
         }
         self.spare(case, &mut verdict.edits);
         let made = edit(
@@ -48,10 +48,10 @@ impl Desk {
         );
         let Some(made) = made.ok().filter(|made| fits(case, made)) else {
             self.mistake(case, Mistake::PatchDoesNotFit, first(&verdict.because));
-            return self.pass(case, &verdict);
+            return self.pass(case, verdict);
         };
         self.packed(case, &verdict.because, &made);
-        self.carry(case, &verdict, made)
+        self.carry(case, verdict, made)
     }
 
     /// Everything that changes, in one decision; `Pass` where it comes to nothing.

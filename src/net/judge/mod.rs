@@ -82,6 +82,7 @@ impl PolicyJudge {
     /// From the next message on, this snapshot judges (C2).
     pub fn replace(&mut self, snapshot: Arc<Snapshot>) {
         // Everything remembered points into the old policy.
+        self.desk.tally.add_up();
         self.desk.memo = Memo::new();
         self.desk.targets = Targets::default();
         self.desk.tally = Tally::new(Arc::clone(&self.desk.metrics));
@@ -103,7 +104,9 @@ impl PolicyJudge {
         let reading = celery::read(&view(delivery), &self.snapshot.limits);
         let Reading::Task(task) = &reading else { return None };
         let case = Case::new(&self.snapshot, now, delivery, Some(task));
-        self.desk.withhold(&case)
+        let withheld = self.desk.withhold(&case);
+        self.desk.tally.add_up();
+        withheld
     }
 }
 
@@ -123,6 +126,10 @@ impl Judge for PolicyJudge {
         };
         let case = Case::new(&self.snapshot, now, publish, task);
         self.desk.judge(&case)
+    }
+
+    fn rest(&mut self, now: Now) {
+        self.desk.tally.rest(now.ms);
     }
 
     fn watches_deliveries(&self) -> bool {
@@ -148,7 +155,9 @@ impl Judge for PolicyJudge {
         let reading = celery::read(&view(publish), &self.snapshot.limits);
         let Reading::Task(task) = &reading else { return Decision::Pass };
         let case = Case::new(&self.snapshot, now, publish, Some(task));
-        self.desk.again(&case)
+        let decision = self.desk.again(&case);
+        self.desk.tally.add_up();
+        decision
     }
 }
 
@@ -188,20 +197,18 @@ impl Desk {
     fn judge(&mut self, case: &Case<'_>) -> Decision {
         let policy = case.policy();
         let context = case.context(self.random());
-        let Some(verdict) = policy.opinion(&mut self.memo, &context, &case.message) else {
-            // Nobody speaks of it: it counts, and that is nearly always all.
-            return if case.message.task.is_some() && case.snapshot.watches_returns(OWN.0) {
-                self.forward(case, Verdict::default())
-            } else {
-                self.count(case, &Kind::new(TaskVerdict::Forward, Because::default()), None);
-                Decision::Pass
-            };
-        };
+        let mut verdict = Verdict::default();
+        let spoken = policy.speak(&mut self.memo, &context, &case.message, &mut verdict);
+        if !spoken && !(case.message.task.is_some() && case.snapshot.watches_returns(OWN.0)) {
+            // Nobody speaks of it: it counts, and that is all.
+            self.count(case, &Kind::new(TaskVerdict::Forward, Because::default()), None);
+            return Decision::Pass;
+        }
         if !verdict.observed.is_empty() {
             self.observed(case, &verdict);
         }
         match verdict.fate {
-            Fate::Forward => self.forward(case, verdict),
+            Fate::Forward => self.forward(case, &mut verdict),
             Fate::Expired { action, at } => self.expired(case, &verdict.because, action, at),
             Fate::Refused { how, reason } => self.refused(case, &verdict.because, how, reason),
         }

@@ -1,4 +1,5 @@
-//! What is counted of each task (M2), with the counters' handles kept: looked up once a task by its name.
+//! What is counted of each task (M2), with the counters' handles kept: looked up once a task by its name, and noted in plain numbers
+//! that are added to the counters when the judge rests: atomics cost more than all else here.
 
 use std::sync::Arc;
 
@@ -8,14 +9,18 @@ use super::{Case, OWN};
 use crate::celery::{Task, delayed};
 use crate::metrics::{IntCounter, Metrics, Mode, RuleMetrics, TaskVerdict};
 use crate::policy::{Aspect, Because, By, Destination, Policy};
-use crate::wire::num::same;
+use crate::wire::num::{same, u32_clamped, usize_of};
 
 /// Task names whose handles are kept; names come from strangers.
 const NAMES_MAX: usize = 16_384;
 /// A longer name's handles are never kept.
 const NAME_BYTES_MAX: usize = 256;
-/// Ways of one name that are kept: by destination, rules and verdict.
-const WAYS_MAX: usize = 16;
+/// Ways of all names that are kept: by destination, rules and verdict.
+const WAYS_MAX: usize = 65_536;
+/// While more than this is noted at a time, notes are added together…
+const NOTES_MIN: u64 = 64;
+/// … for so long.
+const NOTES_MS: u64 = 50;
 
 /// How a task fared, as far as counters care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +56,8 @@ struct Way {
     /// Where the policy sends them: a place in the policy in force, compared and never followed.
     to: Option<*const Destination>,
     counters: Box<[IntCounter]>,
+    /// Not yet added to the counters.
+    noted: u64,
 }
 
 impl Way {
@@ -60,35 +67,78 @@ impl Way {
             && same(&self.exchange, case.publish.exchange)
             && self.kind == *kind
     }
+}
 
-    fn count(&self) {
-        for counter in &self.counters {
-            counter.inc();
-        }
-    }
+/// The ways of one name, by their place in `Tally::ways`: nearly always one.
+#[derive(Debug)]
+struct Ways {
+    first: u32,
+    more: Vec<u32>,
 }
 
 /// One thread's handles under one policy.
 #[derive(Debug)]
 pub(super) struct Tally {
     metrics: Arc<Metrics>,
-    ways: FxHashMap<Box<[u8]>, Vec<Way>>,
+    names: FxHashMap<Box<[u8]>, Ways>,
+    ways: Vec<Way>,
+    /// Those of which something is noted, and how much in all.
+    noted: Vec<u32>,
+    notes: u64,
+    until_ms: u64,
     rules: FxHashMap<By, RuleMetrics>,
 }
 
 impl Tally {
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, ways: FxHashMap::default(), rules: FxHashMap::default() }
+        Self {
+            metrics,
+            names: FxHashMap::default(),
+            ways: Vec::new(),
+            noted: Vec::new(),
+            notes: 0,
+            until_ms: 0,
+            rules: FxHashMap::default(),
+        }
     }
 
-    /// Counts a task; `to`: where the policy sends it.
+    /// Notes a task; `to`: where the policy sends it.
     pub fn count(&mut self, case: &Case<'_>, kind: &Kind, to: Option<&Destination>) {
         let Some(task) = case.message.task else { return };
-        let known = self.ways.get(task.name_bytes());
-        match known.and_then(|ways| ways.iter().find(|way| way.is(case, kind, to))) {
-            Some(way) => way.count(),
+        let number = match self.find(task, case, kind, to) {
+            Some(number) => number,
             None => self.learn(case, task, kind, to),
+        };
+        let Some(way) = self.ways.get_mut(usize_of(number)) else { return };
+        if way.noted == 0 {
+            self.noted.push(number);
         }
+        way.noted += 1;
+        self.notes += 1;
+    }
+
+    fn find(&self, task: &Task<'_>, case: &Case<'_>, kind: &Kind, to: Option<&Destination>) -> Option<u32> {
+        let ways = self.names.get(task.name_bytes())?;
+        let is = |number: &&u32| self.ways.get(usize_of(**number)).is_some_and(|way| way.is(case, kind, to));
+        std::iter::once(&ways.first).chain(&ways.more).find(is).copied()
+    }
+
+    /// Nothing is judged for a moment: what is noted is added to the counters, unless much was noted and more is likely to come.
+    pub fn rest(&mut self, now_ms: u64) {
+        if self.notes > 0 && (self.notes < NOTES_MIN || now_ms >= self.until_ms) {
+            self.until_ms = now_ms + NOTES_MS;
+            self.add_up();
+        }
+    }
+
+    /// Adds all that is noted to the counters.
+    pub fn add_up(&mut self) {
+        for number in self.noted.drain(..) {
+            let Some(way) = self.ways.get_mut(usize_of(number)) else { continue };
+            let noted = std::mem::take(&mut way.noted);
+            way.counters.iter().for_each(|counter| counter.inc_by(noted));
+        }
+        self.notes = 0;
     }
 
     /// The counters of a rule or a route.
@@ -96,26 +146,30 @@ impl Tally {
         self.rules.entry(by).or_insert_with(|| self.metrics.tasks.rule(&policy.name_of(by)))
     }
 
-    fn learn(&mut self, case: &Case<'_>, task: &Task<'_>, kind: &Kind, to: Option<&Destination>) {
+    fn learn(&mut self, case: &Case<'_>, task: &Task<'_>, kind: &Kind, to: Option<&Destination>) -> u32 {
+        if self.names.len() >= NAMES_MAX || self.ways.len() >= WAYS_MAX {
+            self.add_up();
+            self.names.clear();
+            self.ways.clear();
+        }
         let way = Way {
             exchange: case.publish.exchange.into(),
             routing_key: case.publish.routing_key.into(),
             kind: *kind,
             to: to.map(std::ptr::from_ref),
             counters: self.counters(case, task.name(), kind, to),
+            noted: 0,
         };
-        way.count();
+        let number = u32_clamped(self.ways.len());
+        self.ways.push(way);
         let name = task.name_bytes();
         if name.len() <= NAME_BYTES_MAX {
-            if self.ways.len() >= NAMES_MAX {
-                self.ways.clear();
+            match self.names.get_mut(name) {
+                Some(ways) => ways.more.push(number),
+                None => drop(self.names.insert(name.into(), Ways { first: number, more: Vec::new() })),
             }
-            let ways = self.ways.entry(name.into()).or_default();
-            if ways.len() >= WAYS_MAX {
-                ways.clear();
-            }
-            ways.push(way);
         }
+        number
     }
 
     fn counters(

@@ -369,6 +369,7 @@ impl Hub {
                 Step::Took(n) => at += n,
             }
         }
+        judge.rest(now);
         self.send_answers(now);
         if at > 0 {
             self.throttle(now, sid);

@@ -229,7 +229,7 @@ impl Hub {
         payload: &'a [u8],
         outline: &'a mut Outline,
     ) -> Result<ContentHeader<'a>, Refusal> {
-        let header = ContentHeader::parse(payload).map_err(|e| {
+        let mut header = ContentHeader::parse(payload).map_err(|e| {
             let code = if matches!(e, PropsError::Class(_) | PropsError::Weight(_)) { 505 } else { 541 };
             Refusal::connection(code, e.to_string(), MethodId::BASIC_PUBLISH)
         })?;
@@ -240,7 +240,7 @@ impl Hub {
                     if matches!(e, TableError::TooDeep | TableError::TooManyEntries) { 502 } else { 541 };
                 Refusal::connection(code, e.to_string(), MethodId::BASIC_PUBLISH)
             })?;
-            return Ok(header.outlined(outline));
+            header.set_outline(outline);
         }
         Ok(header)
     }

@@ -123,14 +123,13 @@ impl Hub {
             }
             let ahead = look_ahead(frame, rest, *frame_max, limits.message_bytes, &mut body);
             let Some((header_payload, parts, len)) = ahead else { break End::Other };
-            let Ok(header) = ContentHeader::parse(header_payload) else { break End::Other };
-            let header = match header.headers() {
-                None => header,
-                Some(table) => match check_and_outline(table.bytes(), &limits.table, &mut outline) {
-                    Ok(_) => header.outlined(&outline),
-                    Err(_) => break End::Other,
-                },
-            };
+            let Ok(mut header) = ContentHeader::parse(header_payload) else { break End::Other };
+            if let Some(table) = header.headers() {
+                if check_and_outline(table.bytes(), &limits.table, &mut outline).is_err() {
+                    break End::Other;
+                }
+                header.set_outline(&outline);
+            }
             if road.is_full(len) {
                 break End::Other;
             }

@@ -30,6 +30,7 @@ impl Hub {
         self.open_barriers(now);
         self.unpause(now);
         self.send_answers(now);
+        judge.rest(now);
     }
 
     fn tick_sessions(&mut self, now: Now) {
