@@ -13,7 +13,7 @@ import policies
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "guard.baseline"
-DRIVER = Path(os.environ.get("PURE_PATH", HERE.parent / "target" / "release" / "examples" / "pure_path"))
+DRIVER = Path(os.environ.get("PURE_PATH", HERE.parent / "target" / "debug" / "examples" / "pure_path"))
 # The first of these covers logging in, growth of buffers and everything learnt once.
 FEW, MANY = 3_200, 9_600
 GROWTH = 1.05

@@ -164,6 +164,11 @@ fn walk(bytes: &[u8], limits: &TableLimits, mut top: impl FnMut(usize, u8)) -> R
             [b'V', after @ ..] => after,
             [tag, after @ ..] => match delimit(*tag, after)? {
                 (None, after) => after,
+                // A pair of time limits that are not set.
+                (Some(b"VV"), after) if *tag == b'A' && limits.depth > 0 && entries + 2 <= limits.entries => {
+                    entries += 2;
+                    after
+                }
                 (Some(inner), after) => {
                     entries = walk_inside(inner, *tag == b'A', entries, limits)?;
                     after
