@@ -10,6 +10,8 @@ use crate::wire::method::{MethodId, MethodWriter};
 
 /// Leases on every link of a pool before another link is dialed.
 const LEASES_BEFORE_ANOTHER_LINK: usize = 16;
+/// Octets unconfirmed on a link from which on it is crowded: whoever has nothing on it is better off on another.
+pub(super) const CROWDED_BYTES: usize = 256 * 1024;
 
 impl Hub {
     /// The pool of these credentials on this vhost; made where there is none. Only for credentials that were accepted.
@@ -113,13 +115,40 @@ impl Hub {
                         && (!k.free.is_empty() || lendable(k) < room(k, limit))
                 })
             })
-            .min_by_key(|l| self.links.get(l.0).map_or(usize::MAX, |k| k.leased))?;
+            .min_by_key(|l| self.links.get(l.0).map(|k| (k.out.held() >= CROWDED_BYTES, k.leased)))?;
         let link = self.links.get_mut(lid.0)?;
         if let Some(up) = link.free.pop() {
             return Some((lid, up));
         }
         let up = self.open_channel(now, lid)?;
         Some((lid, up))
+    }
+
+    /// A lane with nothing under way leaves a link that others have filled for one that they have not, or that is dialed now: what one
+    /// client floods is not to stand before what another says. Its order does not suffer: all that it said is confirmed.
+    pub(super) fn leave_crowd(&mut self, now: Now, lane_id: LaneId) {
+        let Some(lane) = self.lanes.get(lane_id.0).filter(|l| l.items.is_empty()) else { return };
+        let held = |l: LinkId| self.links.get(l.0).map_or(0, |k| k.out.held());
+        let Some((lid, _)) = lane.lease.filter(|(lid, _)| held(*lid) >= CROWDED_BYTES) else { return };
+        let pool = lane.pool;
+        let Some(p) = self.pools.get(pool.0) else { return };
+        let limit = self.upstreams.get(p.upstream.0).map_or(0, |u| u.settings.channels_per_link);
+        let calm = |l: &LinkId| {
+            *l != lid
+                && self.links.get(l.0).is_some_and(|k| {
+                    k.state == LinkState::Up
+                        && !k.blocked
+                        && k.retire_at_ms > now.ms
+                        && k.out.held() < CROWDED_BYTES / 2
+                        && (!k.free.is_empty() || lendable(k) < room(k, limit))
+                })
+        };
+        if p.links.iter().any(calm) {
+            self.counters.crowds_left += 1;
+            self.give_back(now, lane_id);
+        } else {
+            self.dial_more(now, pool);
+        }
     }
 
     /// Opens a channel on a pooled link and puts it into confirm mode; what follows need not wait for the answers.
@@ -176,7 +205,8 @@ impl Hub {
             return;
         }
         let up = states().filter(|l| l.state == LinkState::Up && l.retire_at_ms > now.ms).count();
-        let crowded = up > 0 && states().all(|l| l.leased >= LEASES_BEFORE_ANOTHER_LINK);
+        let crowd = |l: &Link| l.leased > 1 && l.out.held() >= CROWDED_BYTES;
+        let crowded = up > 0 && states().all(|l| l.leased >= LEASES_BEFORE_ANOTHER_LINK || crowd(l));
         let wanted = !p.waiting.is_empty() || crowded || (self.carries(pool) && up == 0);
         if wanted && up < u.settings.links {
             let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());

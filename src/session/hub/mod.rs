@@ -121,6 +121,7 @@ pub struct Counters {
     pub retries: u64,
     pub links_lost: u64,
     pub leases: u64,
+    pub crowds_left: u64,
     pub pins: u64,
     pub channel_errors: u64,
     pub connection_errors: u64,

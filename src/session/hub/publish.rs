@@ -792,6 +792,7 @@ impl Hub {
         wait: Option<Wait>,
         record: Option<u64>,
     ) {
+        self.leave_crowd(now, lane_id);
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         lane.busy_ms = now.ms;
         let straight = !lane.waiting() && !lane.careful && wait.as_ref().is_none_or(|w| w.met && !w.behind);

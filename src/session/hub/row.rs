@@ -10,6 +10,7 @@
 use std::rc::Rc;
 
 use super::Hub;
+use super::lease::CROWDED_BYTES;
 use super::moves::Moves;
 use super::publish::{Frames, look_ahead};
 use crate::session::client::{Channel, ChannelState, Gate, Session, State};
@@ -91,6 +92,9 @@ impl Hub {
         let Some(lane) = lanes.get_mut(lane_id.0) else { return nothing };
         let Some((lid, up)) = lane.lease.filter(|_| !lane.waiting() && !lane.careful) else { return nothing };
         let (Some(link), Some(pool)) = (links.get_mut(lid.0), pools.get(lane.pool.0)) else { return nothing };
+        if lane.items.is_empty() && link.out.held() >= CROWDED_BYTES {
+            return nothing;
+        }
         let Some(upstream) = upstreams.get_mut(lane.upstream.0) else { return nothing };
         let backlog = pool.backlog.and_then(|b| backlogs.get(b.0));
         if backlog.is_some_and(|b| b.spilling) || (upstream.settings.durable && spool.is_some()) {
