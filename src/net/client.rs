@@ -14,8 +14,8 @@ use crate::session::SessionId;
 
 /// Reads of one client before others get their turn.
 const READS_A_TURN: u32 = 2;
-/// Octets of one client before others get their turn: about a third of a millisecond of work.
-const TURN_BYTES: usize = 256 * 1024;
+/// Whoever sends so much at a time is counted among the floods that share the thread.
+const FLOOD_BYTES: usize = 64 * 1024;
 /// How long a client that was told goodbye is listened to, so that a reset does not destroy our last words.
 const LINGER: Duration = Duration::from_millis(1500);
 
@@ -48,6 +48,8 @@ struct Client {
     /// What the Hub has not taken: part of a frame, or what waits behind a gate.
     kept: Vec<u8>,
     ended: bool,
+    /// When it was last counted among the floods.
+    flooded: u64,
     /// TLS has taken what the socket has not.
     unflushed: bool,
 }
@@ -55,7 +57,8 @@ struct Client {
 /// Until the client, or the Hub, has had enough.
 pub async fn run(ending: Ending, mut io: Transport, signal: Rc<Signal>) {
     let (thread, sid) = (Rc::clone(&ending.thread), ending.sid);
-    let mut client = Client { thread, sid, signal, kept: Vec::new(), ended: false, unflushed: false };
+    let mut client =
+        Client { thread, sid, signal, kept: Vec::new(), ended: false, flooded: 0, unflushed: false };
     let result = std::future::poll_fn(|cx| client.poll(cx, &mut io)).await;
     if let Err(error) = result {
         tracing::debug!(session = sid.0, %error, "client connection lost");
@@ -96,7 +99,7 @@ impl Client {
             if !self.thread.hub.borrow().client_wants_reads(self.sid, self.kept.len()) {
                 return Poll::Pending;
             }
-            if turn >= READS_A_TURN || read >= TURN_BYTES {
+            if turn >= READS_A_TURN || read >= self.thread.read_bytes() / 2 {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -171,6 +174,8 @@ impl Client {
             return Poll::Ready(Ok(read));
         }
         let Some((front, room)) = buffer.split_at_mut_checked(kept) else { return Poll::Pending };
+        let most = thread.read_bytes().min(room.len());
+        let room = room.get_mut(..most).unwrap_or_default();
         let mut room = ReadBuf::new(room);
         std::task::ready!(Pin::new(io).poll_read(cx, &mut room))?;
         let read = room.filled().len();
@@ -183,6 +188,9 @@ impl Client {
     }
 
     fn count(&mut self, read: usize) {
+        if read >= FLOOD_BYTES {
+            self.flooded = self.thread.count_flood(self.flooded);
+        }
         self.ended |= read == 0;
         self.thread.metrics.flows.client_in.bytes.inc_by(crate::wire::num::u64_of(read));
     }

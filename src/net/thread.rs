@@ -13,6 +13,8 @@ use crate::session::{Action, Hub, Judge, LinkId, Now, SessionId, UpstreamId};
 /// Octets read at a time, by whichever task reads: an idle session holds no buffer.
 /// Large, so that a flood is read, judged and written in few calls: measured against 32 to 256 KiB (benches/, publish-1k and 64k).
 pub const READ_BYTES: usize = 512 * 1024;
+/// The least that is read at a time, however many flood: smaller reads cost more than they leave to others.
+const READ_BYTES_MIN: usize = 64 * 1024;
 
 /// How a task is told that there is something to do.
 #[derive(Debug, Default)]
@@ -61,6 +63,20 @@ impl Signal {
     }
 }
 
+/// Clients that flood: in this tick, and in the one before.
+#[derive(Debug)]
+struct FloodsSeen {
+    tick: Cell<u64>,
+    now: Cell<usize>,
+    before: Cell<usize>,
+}
+
+impl Default for FloodsSeen {
+    fn default() -> Self {
+        Self { tick: Cell::new(1), now: Cell::default(), before: Cell::default() }
+    }
+}
+
 type Signals = RefCell<Vec<Option<Rc<Signal>>>>;
 
 /// See the module.
@@ -79,6 +95,7 @@ pub struct Thread {
     pub tls: RefCell<Vec<Option<Outgoing>>>,
     /// TLS towards clients.
     pub incoming: RefCell<Option<Incoming>>,
+    floods_seen: FloodsSeen,
     sessions: Signals,
     links: Signals,
     dirty_sessions: RefCell<Vec<SessionId>>,
@@ -118,6 +135,7 @@ impl Thread {
             metrics,
             tls: RefCell::new(tls),
             incoming: RefCell::new(None),
+            floods_seen: FloodsSeen::default(),
             sessions: RefCell::default(),
             links: RefCell::default(),
             dirty_sessions: RefCell::default(),
@@ -172,6 +190,20 @@ impl Thread {
         self.carry_out();
     }
 
+    /// Octets that one client is read at a time: the fewer the more of them flood, so that a round of all takes about as long as one.
+    pub fn read_bytes(&self) -> usize {
+        (READ_BYTES / self.floods_seen.before.get().max(1)).max(READ_BYTES_MIN)
+    }
+
+    /// A client floods; `counted`: what this said when it did so before. Counts it once between two ticks.
+    pub fn count_flood(&self, counted: u64) -> u64 {
+        let FloodsSeen { tick, now, .. } = &self.floods_seen;
+        if counted != tick.get() {
+            now.set(now.get() + 1);
+        }
+        tick.get()
+    }
+
     /// A client has read what it was sent: its own link may be read again.
     pub fn wake_link(&self, lid: LinkId) {
         if let Some(signal) = signal_at(&self.links, lid.0) {
@@ -196,6 +228,9 @@ impl Thread {
 
     /// A moment has passed: floods are read once, room or not, for a link that takes nothing never stops them (SPEC D4).
     pub fn read_floods(&self) {
+        let FloodsSeen { tick, now, before } = &self.floods_seen;
+        before.set(now.take());
+        tick.set(tick.get() + 1);
         for signal in self.floods.borrow_mut().drain(..) {
             signal.turn.set(true);
             signal.wake();
