@@ -199,7 +199,8 @@ impl Desk {
         let context = case.context(self.random());
         let mut verdict = Verdict::default();
         let spoken = policy.speak(&mut self.memo, &context, &case.message, &mut verdict);
-        if !spoken && !(case.message.task.is_some() && case.snapshot.watches_returns(OWN.0)) {
+        let watched = case.message.task.is_some() && case.snapshot.watches_returns(OWN.0);
+        if !spoken && !watched {
             // Nobody speaks of it: it counts, and that is all.
             self.count(case, &Kind::new(TaskVerdict::Forward, Because::default()), None);
             return Decision::Pass;
