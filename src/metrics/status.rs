@@ -115,6 +115,8 @@ pub struct LinkStatus {
     pub id: u64,
     /// The url that it is connected to, without user information.
     pub url: String,
+    /// Our end of it, as the broker lists its connections' peers.
+    pub from: Option<String>,
     /// `dialing`, `login`, `open`, `blocked`, `draining`.
     pub state: String,
     /// `user@vhost`.
@@ -167,7 +169,7 @@ pub struct SessionStatus {
     pub connection_name: Option<String>,
     /// `handshake`, `pooled`, `pinned`, `closing`.
     pub state: String,
-    /// The link that is its own.
+    /// The link that is its own: its channels have the same numbers there.
     pub pinned_link: Option<u64>,
     /// Its channels.
     pub channels: Vec<ChannelStatus>,

@@ -102,12 +102,14 @@ pub fn spool(metrics: &Metrics, shelf: &super::shelf::Shelf, now: crate::session
 /// What there is now.
 pub fn gauges(thread: &Rc<Thread>) {
     let hub = thread.hub.borrow();
-    let (running, pinned, channels, _) = hub.totals();
+    let totals = hub.totals();
     let sessions = &thread.metrics.clients.sessions;
     let set = |state, n: usize| sessions.of(state).set(number(n));
-    set(SessionState::Pooled, running.saturating_sub(pinned));
-    set(SessionState::Pinned, pinned);
-    thread.metrics.clients.channels.set(number(channels));
+    set(SessionState::Handshake, totals.handshaking);
+    set(SessionState::Pooled, totals.pooled);
+    set(SessionState::Pinned, totals.pinned);
+    set(SessionState::Closing, totals.closing);
+    thread.metrics.clients.channels.set(number(totals.channels));
     thread.metrics.delivery.unconfirmed_messages.set(i64::try_from(hub.unsettled()).unwrap_or(i64::MAX));
 }
 

@@ -60,6 +60,7 @@ pub async fn run(
             return;
         }
     };
+    signal.note_address(io.local_addr());
     let now = thread.now();
     thread.hub.borrow_mut().dialed(now, lid);
     let mut link = Link { thread: Rc::clone(&thread), lid, signal, kept: Vec::new(), unflushed: false };

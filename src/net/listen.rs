@@ -59,6 +59,7 @@ fn admit(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         return;
     };
     let signal = thread.add_session(sid);
+    signal.note_address(Some(peer));
     let thread = Rc::clone(thread);
     tokio::task::spawn_local(async move {
         let ending = super::client::Ending::new(&thread, sid);

@@ -42,7 +42,7 @@ impl Reporter {
         let hub = thread.hub.borrow();
         let links = hub.look_links(now);
         let (sessions, total) = hub.look_sessions(now, SESSIONS_LISTED_MAX);
-        let (running, pinned, _, _) = hub.totals();
+        let totals = hub.totals();
         let upstreams = loaded
             .config
             .upstreams
@@ -73,11 +73,11 @@ impl Reporter {
                         crate::config::Tier::Durable => "durable".to_owned(),
                     },
                     retry_in_seconds: None,
-                    links: mine.into_iter().map(link).collect(),
+                    links: mine.into_iter().map(|l| link(l, thread)).collect(),
                 }
             })
             .collect();
-        let names: Vec<&str> = loaded.config.upstreams.iter().map(|u| u.name.as_str()).collect();
+        let name = |id| hub.upstream_name(id).unwrap_or_default().to_owned();
         Status {
             process: ProcessStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -108,10 +108,10 @@ impl Reporter {
             upstreams,
             sessions: SessionsStatus {
                 total: u64_of(total),
-                handshaking: u64_of(total.saturating_sub(running)),
-                pooled: u64_of(running.saturating_sub(pinned)),
-                pinned: u64_of(pinned),
-                listed: sessions.iter().map(|s| session(s, &names)).collect(),
+                handshaking: u64_of(totals.handshaking),
+                pooled: u64_of(totals.pooled),
+                pinned: u64_of(totals.pinned),
+                listed: sessions.iter().map(|s| session(s, thread, &name)).collect(),
             },
             spool: loaded.config.spool.as_ref().zip(shelf).map(|(settings, shelf)| {
                 let look = shelf.look(now.wall_us);
@@ -138,10 +138,11 @@ fn string(table: &[u8], name: &str) -> Option<String> {
     }
 }
 
-fn link(l: &LinkLook) -> LinkStatus {
+fn link(l: &LinkLook, thread: &Thread) -> LinkStatus {
     LinkStatus {
         id: u64_of(l.id.0),
         url: l.url.clone(),
+        from: thread.link_address(l.id).map(|a| a.to_string()),
         state: if l.blocked {
             "blocked".to_owned()
         } else {
@@ -152,17 +153,17 @@ fn link(l: &LinkLook) -> LinkStatus {
         channels_used: u32_clamped(l.leased),
         channels_free: u32_clamped(l.channels.saturating_sub(l.leased)),
         channels_max: u32::from(l.channel_max),
-        unconfirmed_messages: 0,
+        unconfirmed_messages: u64_of(l.unsettled),
         unconfirmed_bytes: u64_of(l.held),
         connected_seconds: l.up_ms / 1000,
     }
 }
 
-fn session(s: &SessionLook, upstreams: &[&str]) -> SessionStatus {
+fn session(s: &SessionLook, thread: &Thread, name: &dyn Fn(UpstreamId) -> String) -> SessionStatus {
     let text = |name| string(&s.properties, name);
     SessionStatus {
         id: u64_of(s.id.0),
-        peer: s.peer.to_string(),
+        peer: thread.session_address(s.id).map_or_else(|| s.peer.to_string(), |a| a.to_string()),
         user: s.user.clone(),
         vhost: s.vhost.clone(),
         client: [text("product"), text("version").or_else(|| text("product_version"))]
@@ -185,19 +186,19 @@ fn session(s: &SessionLook, upstreams: &[&str]) -> SessionStatus {
                 number: c.number,
                 confirm: c.confirm,
                 lanes: c
-                    .lease
+                    .lanes
                     .iter()
-                    .map(|(l, up)| LaneStatus {
-                        upstream: upstreams.first().copied().unwrap_or("default").to_owned(),
-                        link: Some(u64_of(l.0)),
-                        channel: Some(*up),
+                    .map(|(upstream, lease)| LaneStatus {
+                        upstream: name(*upstream),
+                        link: lease.map(|(l, _)| u64_of(l.0)),
+                        channel: lease.map(|(_, up)| up),
                     })
                     .collect(),
-                unsettled: u64_of(c.items),
+                unsettled: u64_of(c.unsettled),
             })
             .collect(),
         out_backlog_bytes: u64_of(s.backlog_bytes),
         idle_seconds: s.idle_ms / 1000,
-        connected_seconds: 0,
+        connected_seconds: s.up_ms / 1000,
     }
 }

@@ -1,6 +1,7 @@
 //! What the tasks of the data thread share: the Hub, the judge, one read buffer, and a way to wake each other.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -24,6 +25,8 @@ pub struct Signal {
     cut: Cell<bool>,
     resume: Cell<bool>,
     turn: Cell<bool>,
+    /// The client's address; of a link, our own end.
+    address: Cell<Option<SocketAddr>>,
 }
 
 impl Signal {
@@ -33,6 +36,11 @@ impl Signal {
         if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
             *slot = Some(waker.clone());
         }
+    }
+
+    /// Where the other end is, or with a link our own: for `/status`.
+    pub fn note_address(&self, address: Option<SocketAddr>) {
+        self.address.set(address);
     }
 
     /// There is something to do.
@@ -174,6 +182,16 @@ impl Thread {
         set_signal(&self.sessions, sid.0, None);
         self.hub.borrow_mut().client_gone(self.now(), sid);
         self.carry_out();
+    }
+
+    /// Where a client is.
+    pub fn session_address(&self, sid: SessionId) -> Option<SocketAddr> {
+        signal_at(&self.sessions, sid.0)?.address.get()
+    }
+
+    /// Our end of a link.
+    pub fn link_address(&self, lid: LinkId) -> Option<SocketAddr> {
+        signal_at(&self.links, lid.0)?.address.get()
     }
 
     /// A link's task begins.

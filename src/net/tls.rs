@@ -1,6 +1,7 @@
 //! TLS on either side, and the one type for a socket with or without it (SPEC S3).
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,6 +23,16 @@ pub enum Transport {
     Tcp(TcpStream),
     /// With TLS, either side.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Our end.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(io) => io.local_addr().ok(),
+            Self::Tls(io) => io.get_ref().0.local_addr().ok(),
+        }
+    }
 }
 
 impl AsyncRead for Transport {

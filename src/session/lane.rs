@@ -173,6 +173,11 @@ impl Lane {
         self.session.is_none() && !self.forsaken
     }
 
+    /// How many items are not settled.
+    pub(super) fn unsettled(&self) -> usize {
+        self.items.iter().filter(|i| !i.settled).count()
+    }
+
     /// Whether anything waits to be sent.
     pub(super) fn waiting(&self) -> bool {
         self.sent < self.items.len()

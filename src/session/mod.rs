@@ -20,7 +20,9 @@ pub mod spool;
 mod stream;
 mod upstream;
 
-pub use hub::{Action, ChannelLook, Counters, Hub, LinkLook, LoginOutcome, SessionLook, Sizes, UpstreamLook};
+pub use hub::{
+    Action, ChannelLook, Counters, Hub, LinkLook, LoginOutcome, SessionLook, Sizes, Totals, UpstreamLook,
+};
 pub use identity::{Credentials, Secret};
 pub use judge::{
     Authored, Decision, Edited, Held, Judge, Kept, PassAll, Place, PublishView, SessionFacts, Settle,

@@ -40,7 +40,7 @@ def settle(text):
     text = re.sub(r"amq\.gen-[\w-]+", "amq.gen-*", text)
     text = re.sub(r"amq_[0-9a-f]{32}", "amq_*", text)
     text = re.sub(r"amq\.ctag-[\w-]+", "amq.ctag-*", text)
-    text = re.sub(r"(127\.0\.0\.1|localhost):\d+", "ADDRESS", text)
+    text = re.sub(r"(127\.0\.0\.1|localhost|::1):\d+", "ADDRESS", text)
     return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID", text)
 
 

@@ -2,6 +2,7 @@
 
 use super::Hub;
 use crate::session::client::{Pin, State};
+use crate::session::lane::Lane;
 use crate::session::upstream::{LinkState, LinkUse, UpstreamState};
 use crate::session::{LinkId, Now, SessionId, UpstreamId};
 
@@ -22,8 +23,10 @@ pub struct SessionLook {
     pub state: &'static str,
     /// Its own link.
     pub pinned: Option<LinkId>,
-    /// Number, confirm mode, lane's lease, for each open channel.
+    /// Each open channel, and where it is.
     pub channels: Vec<ChannelLook>,
+    /// Since it was accepted.
+    pub up_ms: u64,
     /// Octets that it has not read.
     pub backlog_bytes: usize,
     /// Since it was last heard of.
@@ -37,10 +40,25 @@ pub struct ChannelLook {
     pub number: u16,
     /// Whether the client asked for confirms.
     pub confirm: bool,
-    /// The upstream channel that its first lane has.
-    pub lease: Option<(LinkId, u16)>,
-    /// What is on that lane.
-    pub items: usize,
+    /// Its lanes: the upstream, and the channel there that it has on loan.
+    pub lanes: Vec<(UpstreamId, Option<(LinkId, u16)>)>,
+    /// What its upstreams have not settled.
+    pub unsettled: usize,
+}
+
+/// How many clients there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Not logged in yet.
+    pub handshaking: usize,
+    /// On shared links only.
+    pub pooled: usize,
+    /// With a link of their own, or on the way to one.
+    pub pinned: usize,
+    /// Told goodbye, or leaving.
+    pub closing: usize,
+    /// Open channels of all of them.
+    pub channels: usize,
 }
 
 /// An upstream.
@@ -89,6 +107,8 @@ pub struct LinkLook {
     pub channel_max: u16,
     /// Octets not yet written.
     pub unwritten: usize,
+    /// Items of the lanes on it that are not settled.
+    pub unsettled: usize,
     /// Octets held for resending, whole chunks.
     pub held: usize,
     /// connection.blocked.
@@ -116,17 +136,18 @@ impl Hub {
                 .channels
                 .iter()
                 .map(|(n, c)| {
-                    let lane = c.lanes.first().and_then(|(_, l)| self.lanes.get(l.0));
+                    let lanes = || c.lanes.iter().filter_map(|(_, l)| self.lanes.get(l.0));
                     ChannelLook {
                         number: *n,
                         confirm: c.confirm.is_some(),
-                        lease: lane.and_then(|l| l.lease),
-                        items: lane.map_or(0, |l| l.items.len()),
+                        lanes: lanes().map(|l| (l.upstream, l.lease)).collect(),
+                        unsettled: lanes().map(Lane::unsettled).sum(),
                     }
                 })
                 .collect(),
             backlog_bytes: s.out.len() - s.unsent,
             idle_ms: now.ms.saturating_sub(s.rx_ms),
+            up_ms: now.ms.saturating_sub(s.opened_ms),
         });
         (looks.collect(), self.sessions.len())
     }
@@ -161,6 +182,12 @@ impl Hub {
                 channels: l.channels.len(),
                 channel_max: l.tune.channel_max,
                 unwritten: l.out.unwritten(),
+                unsettled: self
+                    .lanes_of(LinkId(id))
+                    .iter()
+                    .filter_map(|lane| self.lanes.get(lane.0))
+                    .map(Lane::unsettled)
+                    .sum(),
                 held: l.out.held(),
                 blocked: l.blocked,
                 up_ms: now.ms.saturating_sub(l.since_ms),
@@ -191,14 +218,20 @@ impl Hub {
         self.upstreams.get(id.0).map(|u| &*u.settings.name)
     }
 
-    /// Clients that are in, clients with a link of their own, open channels, leases.
+    /// Clients by where they are in their lives, and their open channels.
     #[must_use]
-    pub fn totals(&self) -> (usize, usize, usize, usize) {
-        let running = self.sessions.iter().filter(|(_, s)| s.state == State::Running).count();
-        let pinned = self.sessions.iter().filter(|(_, s)| s.pin != Pin::None).count();
-        let channels = self.sessions.iter().map(|(_, s)| s.channels.len()).sum();
-        let leases = self.lanes.iter().filter(|(_, l)| l.lease.is_some()).count();
-        (running, pinned, channels, leases)
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for (_, s) in &self.sessions {
+            totals.channels += s.channels.len();
+            match state_name(s.state) {
+                "login" => totals.handshaking += 1,
+                "running" if s.pin != Pin::None => totals.pinned += 1,
+                "running" => totals.pooled += 1,
+                _ => totals.closing += 1,
+            }
+        }
+        totals
     }
 }
 

@@ -51,7 +51,7 @@ use crate::wire::method::{self, MethodId};
 pub use audit::Sizes;
 pub(super) use settle::relay_frames;
 
-pub use look::{ChannelLook, LinkLook, SessionLook, UpstreamLook};
+pub use look::{ChannelLook, LinkLook, SessionLook, Totals, UpstreamLook};
 
 /// What net is asked to do. Order matters.
 #[derive(Debug, Clone, PartialEq, Eq)]

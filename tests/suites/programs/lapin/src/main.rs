@@ -48,14 +48,15 @@ async fn publish(channel: &Channel, exchange: &str, key: &str, data: &[u8]) -> R
     channel.basic_publish(exchange.into(), key.into(), options, data, BasicProperties::default()).await?.await
 }
 
-async fn get(channel: &Channel, queue: &str, no_ack: bool) -> Result<Option<(String, String, bool, u64)>> {
+async fn get(channel: &Channel, queue: &str, no_ack: bool) -> Result<Option<(String, String, bool)>> {
     let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack }).await?;
-    Ok(got.map(|m| (text(&m.data), m.exchange.to_string(), m.redelivered, m.delivery_tag)))
+    Ok(got.map(|m| (text(&m.data), m.exchange.to_string(), m.redelivered)))
 }
 
 async fn topology(channel: &Channel) -> Result<()> {
     for (kind, name) in [(ExchangeKind::Direct, "direct"), (ExchangeKind::Fanout, "fanout"), (ExchangeKind::Topic, "topic"), (ExchangeKind::Headers, "headers")] {
         let (exchange, queue) = (format!("s.lapin.{name}"), format!("s.lapin.q.{name}"));
+        channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
         channel.exchange_declare(exchange.as_str().into(), kind, ExchangeDeclareOptions::default(), FieldTable::default()).await?;
         let made = channel.queue_declare(queue.as_str().into(), QueueDeclareOptions { durable: true, ..Default::default() }, FieldTable::default()).await?;
         say(&format!("declared {name}"), (made.name().as_str(), made.message_count(), made.consumer_count()));
@@ -119,8 +120,11 @@ async fn consuming(connection: &Connection, publisher: &Channel) -> Result<()> {
     publish(publisher, "", "s.lapin.q.direct", b"unacknowledged").await?;
     say("taken", get(&reader, "s.lapin.q.direct", false).await?);
     reader.basic_recover(BasicRecoverOptions { requeue: true }).await?;
-    say("recovered", get(&reader, "s.lapin.q.direct", false).await?);
-    reader.basic_reject(2, BasicRejectOptions { requeue: false }).await?;
+    let again = reader.basic_get("s.lapin.q.direct".into(), BasicGetOptions { no_ack: false }).await?;
+    say("recovered", again.as_ref().map(|m| (text(&m.data), m.redelivered)));
+    if let Some(again) = again {
+        again.reject(BasicRejectOptions { requeue: false }).await?;
+    }
     say("empty", get(&reader, "s.lapin.q.direct", false).await?);
 
     let cancelled = reader.queue_declare("s.lapin.gone".into(), QueueDeclareOptions::default(), FieldTable::default()).await?;
