@@ -106,6 +106,7 @@ def test_deaths_in_the_middle_of_a_body_leave_no_half_message(umbel, node, bysta
     bystander.unharmed()
 
 
+@pytest.mark.slow
 def test_a_client_that_refuses_to_read_40_mib_of_deliveries(umbel, node, bystander):
     direct = Wire(node.address[1], timeout=30).login(vhost="suite")
     direct.channel(1)
@@ -128,6 +129,7 @@ def test_a_client_that_refuses_to_read_40_mib_of_deliveries(umbel, node, bystand
     bystander.unharmed()
 
 
+@pytest.mark.slow
 def test_2047_channels_publish_and_are_confirmed(umbel, bystander):
     w = login(umbel)
     w.send(b"".join(method(n, "channel.open") for n in range(2, 2048)))
@@ -164,6 +166,7 @@ def test_a_flood_of_publishes(umbel, node, bystander):
     bystander.unharmed(within=3)
 
 
+@pytest.mark.slow
 def test_four_hundred_clients_leave_by_reset_and_nothing_stays(umbel, bystander):
     pid = umbel.process.popen.pid
     before = resident(pid)

@@ -1,5 +1,6 @@
 """Each scenario of methods.py says the same directly and through Umbel, and no method is without one."""
 import time
+from pathlib import Path
 
 import methods
 import pytest
@@ -8,7 +9,9 @@ import pytest
 @pytest.mark.parametrize("name", methods.SCENARIOS)
 def test_the_transcript_is_the_same_both_ways(name, node, umbel):
     methods.clear(node.address, "suite")
-    direct = methods.play(name, node.address, "suite")
+    used = set()
+    direct = methods.play(name, node.address, "suite", used)
+    assert set(methods.SCENARIOS[name][0]) <= used, "it does not exercise all that it covers"
     methods.clear(node.address, "suite")
     through = methods.play(name, umbel.address, "suite")
     assert through == direct
@@ -16,6 +19,14 @@ def test_the_transcript_is_the_same_both_ways(name, node, umbel):
 
 def test_every_method_is_exercised():
     assert [m for m, tests in methods.table().items() if not tests] == []
+
+
+def test_the_documented_table_is_this_one():
+    text = (Path(__file__).parent / "METHODS.md").read_text()
+    rows = [(m, tests) for m, tests in methods.table().items()] + list(methods.FEATURES.items())
+    assert [m for m, tests in rows if not any(m in line and "; ".join(tests) in line for line in text.splitlines())] == []
+    known = {*methods.SCENARIOS, *methods.ELSEWHERE.values()}
+    assert [t for tests in methods.FEATURES.values() for t in tests if t not in known] == []
 
 
 def test_a_memory_alarm_is_told_and_its_end_too(node, umbel):
