@@ -36,8 +36,13 @@ impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.thread.metrics.clients.panics.inc();
+            tracing::error!(session = self.sid.0, "a panic ends this session alone");
         }
-        self.thread.remove_session(self.sid);
+        // A second panic, on the way out of the first, would end the process.
+        let end = std::panic::AssertUnwindSafe(|| self.thread.remove_session(self.sid));
+        if std::panic::catch_unwind(end).is_err() {
+            self.thread.metrics.clients.panics.inc();
+        }
     }
 }
 

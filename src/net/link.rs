@@ -27,8 +27,13 @@ impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.thread.metrics.clients.panics.inc();
+            tracing::error!(link = self.lid.0, "a panic ends this link alone");
         }
-        self.thread.remove_link(self.lid, &self.why);
+        // A second panic, on the way out of the first, would end the process.
+        let end = std::panic::AssertUnwindSafe(|| self.thread.remove_link(self.lid, &self.why));
+        if std::panic::catch_unwind(end).is_err() {
+            self.thread.metrics.clients.panics.inc();
+        }
     }
 }
 

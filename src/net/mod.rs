@@ -19,6 +19,8 @@ mod settings;
 mod shelf;
 pub mod spool;
 mod status;
+#[cfg(test)]
+mod survival;
 mod thread;
 mod tls;
 

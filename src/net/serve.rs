@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,7 +183,16 @@ fn poll(thread: &Rc<Thread>, shelf: Option<&Shelf>) {
     }
 }
 
+/// The clock's own panic would end everybody: it is counted, and the clock goes on (SPEC S5).
 fn tick(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf: Option<&Shelf>) {
+    let ticked = AssertUnwindSafe(|| tick_once(thread, counted, shelf));
+    if std::panic::catch_unwind(ticked).is_err() {
+        thread.metrics.clients.panics.inc();
+        tracing::error!("a panic on the clock's way: this tick is left out");
+    }
+}
+
+fn tick_once(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf: Option<&Shelf>) {
     {
         let mut hub = thread.hub.borrow_mut();
         let mut judge = thread.judge.borrow_mut();
