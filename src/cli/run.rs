@@ -30,6 +30,7 @@ pub fn run(path: Option<&Path>) -> ExitCode {
     };
     let recent = Recent::new();
     log(&loaded.config.log, recent.clone());
+    open_files();
     let labels = &loaded.config.metrics;
     let metrics = Arc::new(Metrics::with_labels(labels.task_names_max, labels.queue_names_max));
     let listen = &loaded.config.listen;
@@ -69,6 +70,18 @@ fn log(log: &Log, recent: Recent) {
         LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).with(recent).init();
+}
+
+/// As many open files as the system lets us have: every client is one, and the usual soft limit of 1024 is old select()'s.
+fn open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(?current, %error, "the limit on open files stays, and with it that on clients");
+    }
 }
 
 /// The admin pages have a thread of their own: a busy data thread is seen, not waited for.
