@@ -5,7 +5,7 @@ use prometheus::{IntCounter, IntCounterVec};
 use super::bounded::{BoundedLabels, LABEL_BYTES_MAX, OTHER};
 use super::registrar::Registrar;
 use super::words::{
-    ByWord, Codec, DeadLetter, Declared, ExpiryAction, Mistake, Mode, NonTask, TaskVerdict, Unreadable, Word,
+    ByWord, Codec, DeadLetter, ExpiryAction, Mistake, Mode, NonTask, TaskVerdict, Unreadable, Word,
 };
 
 /// Combinations of task name, rule, verdict and upstream kept apart, as a multiple of the names kept apart.
@@ -42,8 +42,8 @@ pub struct Tasks {
     pub mistakes: ByWord<Mistake, IntCounter>,
     /// Messages put into dead-letter places.
     pub dead_lettered: ByWord<DeadLetter, IntCounter>,
-    /// Queues, exchanges and bindings that we declared ourselves.
-    pub declared: ByWord<Declared, IntCounter>,
+    /// Targets that we declared ourselves.
+    pub declared: IntCounter,
 }
 
 /// One rule's counters: resolve once a rule and snapshot, keep with the compiled rule.
@@ -134,8 +134,10 @@ impl Tasks {
             mistakes: make.counters_by("policy_mistakes_total", "Verdicts that could not be carried out."),
             dead_lettered: make
                 .counters_by("messages_dead_lettered_total", "Messages put into a dead-letter place."),
-            declared: make
-                .counters_by("declares_total", "Queues, exchanges and bindings declared by the proxy."),
+            declared: make.counter(
+                "declares_total",
+                "Targets of routes (a queue with its exchange and bindings) that were declared or looked for first.",
+            ),
         }
     }
 

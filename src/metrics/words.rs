@@ -106,24 +106,14 @@ words! {
     LinkState("state") {
         Dialing = "dialing", Login = "login", Open = "open", Blocked = "blocked", Draining = "draining",
     }
-    /// Why a link ended.
-    LinkDeath("reason") {
-        Reset = "reset", Eof = "eof", Heartbeat = "heartbeat", ConfirmTimeout = "confirm_timeout",
-        BrokerClose = "broker_close", Protocol = "protocol", DialFailed = "dial_failed", DialTimeout = "dial_timeout",
-        LoginRefused = "login_refused", Tls = "tls", Idle = "idle", Lifetime = "lifetime", SessionGone = "session_gone",
-        Reload = "reload", Drain = "drain",
-    }
+    /// How a link ended: never reached, hung up on, lost, or closed by a word of either side (the log has the word).
+    LinkDeath("reason") { DialFailed = "dial_failed", Eof = "eof", Reset = "reset", Closed = "closed", }
     /// Whether an upstream channel is lent out or waits in the pool.
     LeaseState("state") { Lent = "lent", Free = "free", }
     /// What a session is doing.
     SessionState("state") { Handshake = "handshake", Pooled = "pooled", Pinned = "pinned", Closing = "closing", }
-    /// Why a session ended.
-    SessionEnd("reason") {
-        ClientClose = "client_close", Eof = "eof", Reset = "reset", Protocol = "protocol", LoginRefused = "login_refused",
-        HandshakeTimeout = "handshake_timeout", Heartbeat = "heartbeat", IdleTimeout = "idle_timeout", Backlog = "backlog",
-        Limit = "limit", LinkDied = "link_died", UpstreamClose = "upstream_close", Refused = "refused", Tls = "tls",
-        Drain = "drain", Panic = "panic",
-    }
+    /// How a session ended: by its end of file without a close, by a lost connection, by a close of either side, by a panic of ours.
+    SessionEnd("reason") { Eof = "eof", Reset = "reset", Closed = "closed", Panic = "panic", }
     /// How a login ended (L4).
     Login("result") {
         Accepted = "accepted", WrongPassword = "wrong_password", UnknownVhost = "unknown_vhost",
@@ -133,8 +123,6 @@ words! {
     CacheAnswer("result") { Hit = "hit", Miss = "miss", Stale = "stale", }
     /// How far an AMQP error of ours to a client reaches (T5).
     Scope("scope") { Channel = "channel", Connection = "connection", }
-    /// What was declared upstream on the policy's or a resend's behalf.
-    Declared("kind") { Queue = "queue", Exchange = "exchange", Binding = "binding", }
     /// How a reload ended (C2).
     Reload("result") { Applied = "applied", Unchanged = "unchanged", Invalid = "invalid", }
     /// How a record left the spool.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::thread::{Signal, Thread};
 use super::tls::Transport;
+use crate::metrics::SessionEnd;
 use crate::session::SessionId;
 
 /// Reads of one client before others get their turn.
@@ -36,6 +37,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.thread.metrics.clients.panics.inc();
+            self.thread.metrics.clients.ends.of(SessionEnd::Panic).inc();
             tracing::error!(session = self.sid.0, "a panic ends this session alone");
         }
         // A second panic, on the way out of the first, would end the process.
@@ -65,6 +67,12 @@ pub async fn run(ending: Ending, mut io: Transport, signal: Rc<Signal>) {
     let mut client =
         Client { thread, sid, signal, kept: Vec::new(), ended: false, flooded: 0, unflushed: false };
     let result = std::future::poll_fn(|cx| client.poll(cx, &mut io)).await;
+    let end = match &result {
+        Err(_) => SessionEnd::Reset,
+        Ok(()) if client.ended => SessionEnd::Eof,
+        Ok(()) => SessionEnd::Closed,
+    };
+    client.thread.metrics.clients.ends.of(end).inc();
     if let Err(error) = result {
         tracing::debug!(session = sid.0, %error, "client connection lost");
         return;
@@ -202,10 +210,14 @@ impl Client {
 
     /// The Hub takes what it can; the rest is kept.
     fn hand_in(&mut self, bytes: &[u8]) {
+        let arrived_us = self.thread.clock.us();
         let took = {
             let mut hub = self.thread.hub.borrow_mut();
             let mut judge = self.thread.judge.borrow_mut();
-            hub.client_bytes(self.thread.now(), self.sid, bytes, &mut **judge)
+            let before = hub.counters.let_in();
+            let took = hub.client_bytes(self.thread.now(), self.sid, bytes, &mut **judge);
+            self.thread.way.came_in(hub.counters.let_in().saturating_sub(before), arrived_us);
+            took
         };
         let rest = bytes.get(took..).unwrap_or(&[]);
         if rest.is_empty() {

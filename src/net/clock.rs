@@ -18,6 +18,12 @@ impl Clock {
         Self { origin: now.checked_sub(Duration::from_secs(1)).unwrap_or(now) }
     }
 
+    /// Microseconds since the origin, for what is shorter than a [`Now`] can tell.
+    #[expect(clippy::disallowed_methods, reason = "net is where clocks are read")]
+    pub fn us(&self) -> u64 {
+        u64::try_from(Instant::now().saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// The time.
     #[expect(clippy::disallowed_methods, reason = "net is where clocks are read")]
     pub fn now(&self) -> Now {

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::thread::Thread;
 use crate::metrics::{
-    LeaseState, Limit, LinkState, Login, Metrics, Mistake, Refusal, Returned, Scope, SessionState, SpoolExit,
+    LeaseState, Limit, LinkState, Login, Metrics, Mistake, NackOrigin, Refusal, Returned, Scope,
+    SessionState, SpoolExit,
 };
 use crate::session::{Counters, LinkLook};
 
@@ -32,6 +33,8 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
         .inc_by(d(|c| c.records_done.saturating_sub(c.replayed_expired + c.replayed_refused)));
     exits.of(SpoolExit::Expired).inc_by(d(|c| c.replayed_expired));
     exits.of(SpoolExit::Refused).inc_by(d(|c| c.replayed_refused));
+    metrics.delivery.nacked.of(NackOrigin::Upstream).inc_by(d(|c| c.nacked));
+    metrics.tasks.declared.inc_by(d(|c| c.targets_declared));
     metrics.delivery.returned.of(Returned::NoRoute).inc_by(d(|c| c.returned + c.returned_watched));
     mistakes(metrics, d(|c| c.targets_missing), d(|c| c.routes_turned_back));
     metrics.flows.client_in.frames.inc_by(d(|c| c.frames_in));
@@ -109,6 +112,9 @@ pub fn gauges(thread: &Rc<Thread>) {
     set(SessionState::Pooled, totals.pooled);
     set(SessionState::Pinned, totals.pinned);
     set(SessionState::Closing, totals.closing);
+    let (backlog, paused) = hub.held_back();
+    thread.metrics.clients.backlog_bytes.set(number(backlog));
+    thread.metrics.clients.reads_paused.set(number(paused));
     thread.metrics.clients.channels.set(number(totals.channels));
     thread.metrics.delivery.unconfirmed_messages.set(i64::try_from(hub.unsettled()).unwrap_or(i64::MAX));
 }
@@ -117,6 +123,7 @@ pub fn gauges(thread: &Rc<Thread>) {
 pub fn upstreams(thread: &Rc<Thread>) {
     let hub = thread.hub.borrow();
     let links = hub.look_links(thread.now());
+    thread.metrics.delivery.unconfirmed_bytes.set(number(links.iter().map(|l| l.held).sum()));
     for index in 0.. {
         let Some(id) = hub.upstream_at(index) else { break };
         let (Some(look), Some(name)) = (hub.look_upstream(id), hub.upstream_name(id)) else { continue };

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::thread::{Signal, Thread};
 use super::tls::Transport;
+use crate::metrics::LinkDeath;
 use crate::session::{LinkId, UpstreamId, Url};
 
 /// Reads of one upstream before others get their turn.
@@ -44,6 +45,8 @@ struct Link {
     kept: Vec<u8>,
     /// TLS has taken what the socket has not.
     unflushed: bool,
+    /// When it was dialed; none once it is open.
+    opening_since_us: Option<u64>,
 }
 
 /// From dialing to the end.
@@ -56,26 +59,47 @@ pub async fn run(
     signal: Rc<Signal>,
 ) {
     let mut ending = Ending { thread: Rc::clone(&thread), lid, why: "given up".to_owned() };
+    let began_us = thread.clock.us();
     let tls = thread.tls.borrow().get(upstream.0).cloned().flatten();
     let mut io = match super::dial::dial(&url, tls.as_ref(), timeout_ms).await {
         Ok(io) => io,
         Err(why) => {
             tracing::warn!(upstream = upstream.0, address = %url, %why, "an upstream could not be reached");
             ending.why = why;
+            count_end(&thread, upstream, LinkDeath::DialFailed);
             return;
         }
     };
     signal.note_address(io.local_addr());
     let now = thread.now();
     thread.hub.borrow_mut().dialed(now, lid);
-    let mut link = Link { thread: Rc::clone(&thread), lid, signal, kept: Vec::new(), unflushed: false };
+    let mut link = Link {
+        thread: Rc::clone(&thread),
+        lid,
+        signal,
+        kept: Vec::new(),
+        unflushed: false,
+        opening_since_us: Some(began_us),
+    };
     thread.carry_out();
     let result = std::future::poll_fn(|cx| link.poll(cx, &mut io)).await;
+    let death = match &result {
+        Ok(()) => LinkDeath::Closed,
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => LinkDeath::Eof,
+        Err(_) => LinkDeath::Reset,
+    };
+    count_end(&link.thread, upstream, death);
     ending.why = match result {
         Ok(()) => format!("{url}: closed"),
         Err(e) => format!("{url}: {e}"),
     };
     let _ = tokio::time::timeout(Duration::from_millis(500), io.shutdown()).await;
+}
+
+fn count_end(thread: &Rc<Thread>, upstream: UpstreamId, death: LinkDeath) {
+    if let Some(name) = thread.hub.borrow().upstream_name(upstream) {
+        thread.metrics.upstreams.upstream(name).deaths.of(death).inc();
+    }
 }
 
 impl Link {
@@ -127,6 +151,10 @@ impl Link {
                 Poll::Ready(Ok(n)) => {
                     self.thread.metrics.flows.upstream_out.bytes.inc_by(crate::wire::num::u64_of(n));
                     hub.link_written(self.thread.now(), self.lid, n);
+                    if !self.thread.way.is_empty() {
+                        let (took, publishes) = self.thread.way.went_out(self.thread.clock.us());
+                        self.thread.metrics.delivery.forward_seconds.observe(took, publishes);
+                    }
                     wrote = true;
                     self.thread.wake_floods();
                 }
@@ -178,6 +206,13 @@ impl Link {
             let mut judge = self.thread.judge.borrow_mut();
             hub.link_bytes(self.thread.now(), self.lid, bytes, &mut **judge)
         };
+        if let Some(since) = self.opening_since_us
+            && self.thread.hub.borrow().link_is_up(self.lid)
+        {
+            self.opening_since_us = None;
+            let took = Duration::from_micros(self.thread.clock.us().saturating_sub(since));
+            self.thread.metrics.upstreams.connect_seconds.observe(took, 1);
+        }
         let rest = bytes.get(took..).unwrap_or(&[]);
         if !rest.is_empty() {
             self.kept.reserve(rest.len());

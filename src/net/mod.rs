@@ -23,6 +23,7 @@ mod status;
 mod survival;
 mod thread;
 mod tls;
+mod way;
 
 pub use clock::now_us;
 pub use listen::bind;

@@ -88,6 +88,21 @@ fn watch_file(path: &Path, changed: mpsc::Sender<()>) -> Option<RecommendedWatch
 
 /// Reads the file again and puts it to use, all or nothing. Why not, if not.
 pub fn reload(thread: &Rc<Thread>, loaded: &Rc<RefCell<Loaded>>, seed: [u8; 32]) -> Option<String> {
+    let began_us = thread.clock.us();
+    let error = exchange(thread, loaded, seed);
+    let metrics = &thread.metrics.config;
+    metrics.reload_seconds.observe(Duration::from_micros(thread.clock.us().saturating_sub(began_us)), 1);
+    metrics.last_successful.set(i64::from(error.is_none()));
+    in_force(&loaded.borrow(), &thread.metrics);
+    error
+}
+
+/// When the configuration in force was read.
+pub fn in_force(loaded: &Loaded, metrics: &Metrics) {
+    metrics.config.last_success_seconds.set(Duration::from_secs(loaded.at_unix_seconds).as_secs_f64());
+}
+
+fn exchange(thread: &Rc<Thread>, loaded: &Rc<RefCell<Loaded>>, seed: [u8; 32]) -> Option<String> {
     let path = loaded.borrow().path.clone()?;
     let metrics = Arc::clone(&thread.metrics);
     match load(Some(&path)) {

@@ -70,6 +70,9 @@ async fn live(what: Serve) -> io::Result<()> {
     let incoming = config.listen.tls.as_ref().map(tls::incoming).transpose().map_err(other)?;
     let outgoing = outgoing(config).map_err(other)?;
     let clock = Clock::start();
+    metrics.config.start_seconds.set(Duration::from_micros(super::clock::now_us()).as_secs_f64());
+    metrics.config.last_successful.set(1);
+    super::reload::in_force(&loaded, &metrics);
     let shelf = match &config.spool {
         None => None,
         Some(settings) => Some(

@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use super::clock::Clock;
 use super::tls::{Incoming, Outgoing};
+use super::way::Way;
 use crate::metrics::Metrics;
 use crate::session::{Action, Hub, Judge, LinkId, Now, SessionId, UpstreamId};
 
@@ -104,6 +105,8 @@ pub struct Thread {
     /// TLS towards clients.
     pub incoming: RefCell<Option<Incoming>>,
     floods_seen: FloodsSeen,
+    /// Publishes between a client's socket and an upstream's.
+    pub way: Way,
     sessions: Signals,
     links: Signals,
     dirty_sessions: RefCell<Vec<SessionId>>,
@@ -144,6 +147,7 @@ impl Thread {
             tls: RefCell::new(tls),
             incoming: RefCell::new(None),
             floods_seen: FloodsSeen::default(),
+            way: Way::default(),
             sessions: RefCell::default(),
             links: RefCell::default(),
             dirty_sessions: RefCell::default(),

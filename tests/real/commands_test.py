@@ -177,3 +177,32 @@ def test_the_metrics_are_readable_by_prometheus_own_rules(umbel):
             seen.add(series)
             name = series.split("{")[0]
             assert name in families or name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") in families, name
+
+
+def test_the_times_and_ends_that_are_promised_are_really_measured(make_umbel, node, vhost):
+    """A family that never moves would be a promise without anybody behind it."""
+    umbel = make_umbel(node.url())
+    began = umbel.metrics()
+    assert umbel.metric("umbel_start_timestamp_seconds") > 1.7e9
+    assert umbel.metric("umbel_config_last_reload_successful") == 1
+    with umbel.client(vhost=vhost) as client:
+        client.declare("q")
+        client.select_confirms()
+        for i in range(40):
+            client.publish("q", b"[[], {}, {}]", headers={"task": "timed.task", "id": str(i)}, content_type="application/json")
+        assert client.confirmed(40) == set()
+        wait_for(lambda: umbel.metric("umbel_publish_confirm_seconds_count") == 40, 5)
+        # each publish is counted with the run that took it out
+        assert umbel.metric("umbel_publish_forward_seconds_count") == 40
+        assert 0 < umbel.metric("umbel_publish_forward_seconds_sum") < 40
+        assert umbel.metric("umbel_link_connect_seconds_count") >= 1
+        [listed] = umbel.status()["sessions"]["listed"]
+        wait_for(lambda: umbel.status()["sessions"]["listed"][0]["connected_seconds"] >= 1, 5, what=lambda: listed)
+    wait_for(lambda: sum(v for k, v in umbel.metrics().items() if k.startswith("umbel_sessions_ended_total")) == 1, 5)
+    for rules, successful in (("[[rules]]\nname = 'a'\npriority = 1\n", 1), ("[[rules]]\n", 0), ("", 1)):
+        applied = umbel.metric("umbel_config_reloads_total")
+        umbel.write_config(rules)
+        umbel.reload()
+        wait_for(lambda: umbel.metric("umbel_config_reloads_total") > applied and umbel.metric("umbel_config_last_reload_successful") == successful, 5)
+    assert umbel.metric("umbel_config_reload_seconds_count") >= 3
+    assert umbel.metric("umbel_config_last_success_timestamp_seconds") >= began["umbel_config_last_success_timestamp_seconds"] > 1.7e9

@@ -235,6 +235,20 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// Octets that clients have not read yet, and sessions that are not read for now.
+    #[must_use]
+    pub fn held_back(&self) -> (usize, usize) {
+        (self.sessions.iter().map(|(_, s)| s.out.len().saturating_sub(s.unsent)).sum(), self.paused.len())
+    }
+
+    /// Whether a link has logged in and takes what it is given.
+    #[must_use]
+    pub fn link_is_up(&self, lid: LinkId) -> bool {
+        self.links.get(lid.0).is_some_and(|link| link.state == LinkState::Up)
+    }
+}
+
 const fn state_name(state: State) -> &'static str {
     match state {
         State::Header

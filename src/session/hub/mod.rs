@@ -155,6 +155,14 @@ pub struct Counters {
     pub declares_remembered: u64,
 }
 
+impl Counters {
+    /// Publishes that came in and were meant to go on: neither expired nor refused.
+    #[must_use]
+    pub const fn let_in(&self) -> u64 {
+        self.accepted.saturating_sub(self.expired.saturating_add(self.refused_policy))
+    }
+}
+
 /// See the module.
 pub struct Hub {
     limits: Limits,
