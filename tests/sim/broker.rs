@@ -21,6 +21,8 @@ pub struct Broker {
     pub exchanges: HashSet<String>,
     /// Confirms come late.
     pub lazy: bool,
+    /// Connections die as soon as they are open.
+    pub flaky: bool,
 }
 
 impl Broker {
@@ -30,8 +32,8 @@ impl Broker {
             frame_max: *rng.pick(&[131_072, 131_072, 8192]),
             heartbeat: *rng.pick(&[10, 0]),
         };
-        let exchanges = ["", "ex.a", "ex.b"].map(String::from).into();
-        Self { index, up: true, alarm: false, tune, exchanges, lazy: false }
+        let exchanges = ["", "ex.a", "ex.b", "ex.forbidden"].map(String::from).into();
+        Self { index, up: true, alarm: false, tune, exchanges, lazy: false, flaky: false }
     }
 }
 
@@ -148,6 +150,11 @@ impl Conn {
         self.taken.clear();
         self.chans.clear();
         self.phase = Phase::Closed;
+    }
+
+    /// Open, and nothing has been published on it.
+    pub fn is_fresh(&self) -> bool {
+        self.phase == Phase::Running && !self.published
     }
 
     pub fn is_over(&self) -> bool {
@@ -392,6 +399,12 @@ impl Conn {
         if !broker.exchanges.contains(&content.exchange) {
             let text = format!("NOT_FOUND - no exchange '{}' in vhost '/'", content.exchange);
             self.close_channel(ledger, rng, broker, channel, 404, &text, MethodId::BASIC_PUBLISH);
+            return;
+        }
+        if content.exchange == "ex.forbidden" {
+            let text =
+                "ACCESS_REFUSED - access to exchange 'ex.forbidden' in vhost '/' refused for user 'app'";
+            self.close_channel(ledger, rng, broker, channel, 403, text, MethodId::BASIC_PUBLISH);
             return;
         }
         if content.key.starts_with("huge") {

@@ -84,6 +84,7 @@ pub struct Client {
     /// Which replies the vouched-for upstream state allows: logins may fail while no upstream is there.
     pub running_since: bool,
     pub talk_ms: u64,
+    told_blocked: bool,
     /// What it said since somebody took note, where somebody does.
     pub notes: Vec<String>,
     pub tracing: bool,
@@ -120,9 +121,16 @@ impl Client {
             window_full: false,
             running_since: false,
             talk_ms: 0,
+            told_blocked: false,
             notes: Vec::new(),
             tracing: false,
         }
+    }
+
+    /// One whose login is in order.
+    pub fn reliable(mut self) -> Self {
+        (self.good_password, self.good_vhost) = (true, true);
+        self
     }
 
     fn say(&mut self, channel: u16, payload: &[u8]) {
@@ -148,6 +156,7 @@ impl Client {
         self.phase == Phase::Running
             && self.out.is_empty()
             && self.held.is_empty()
+            && !self.told_blocked
             && self
                 .chans
                 .values()
@@ -371,7 +380,12 @@ impl Client {
         let ruins = rng.chance(chances.errors) && rng.chance(10);
         let (exchange, key) = if ruins {
             c.at_fault = true;
-            *rng.pick(&[("ex.missing", "key"), ("ex.missing2", "key"), ("ex.a", "huge")])
+            *rng.pick(&[
+                ("ex.missing", "key"),
+                ("ex.missing2", "key"),
+                ("ex.forbidden", "key"),
+                ("ex.a", "huge"),
+            ])
         } else {
             (
                 *rng.pick(&["", "ex.a", "ex.b"]),
@@ -496,7 +510,11 @@ impl Client {
                 self.running_since = true;
             }
             (Phase::Closing, MethodId::CONNECTION_CLOSE_OK) => self.phase = Phase::Over,
-            (Phase::Running, MethodId::CONNECTION_BLOCKED | MethodId::CONNECTION_UNBLOCKED) => {}
+            (Phase::Running, MethodId::CONNECTION_BLOCKED | MethodId::CONNECTION_UNBLOCKED) => {
+                let blocked = id == MethodId::CONNECTION_BLOCKED;
+                assert_ne!(blocked, self.told_blocked, "{:?} is told {} twice", self.sid, id.name());
+                self.told_blocked = blocked;
+            }
             (Phase::Closing, MethodId::CONNECTION_BLOCKED | MethodId::CONNECTION_UNBLOCKED) => {}
             (_, MethodId::CONNECTION_CLOSE) => {
                 self.told_close(method::close(args).expect("a close"), rng, ledger)

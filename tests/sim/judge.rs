@@ -94,7 +94,7 @@ impl SimJudge {
 
 /// Whether the broker will close the channel for it.
 pub fn is_doomed(exchange: &[u8], key: &[u8]) -> bool {
-    exchange.starts_with(b"ex.missing") || key.starts_with(b"huge")
+    exchange.starts_with(b"ex.missing") || exchange == b"ex.forbidden" || key.starts_with(b"huge")
 }
 
 impl Judge for SimJudge {

@@ -1,6 +1,6 @@
 //! What must have happened: every publish that the Hub took, what was decided of it, where it arrived and what its client was told.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::OnceLock;
 
 use super::rng::Rng;
@@ -95,6 +95,8 @@ pub struct Ledger {
     pub judged: u64,
     pub acks: u64,
     pub nacks: u64,
+    /// What has been on disk.
+    pub on_disk: HashSet<(u32, u32)>,
     /// Since the Hub was last given octets of a client.
     pub last_judged: Vec<Id>,
     /// What went on, so that a failure can be read.
@@ -204,15 +206,42 @@ impl Ledger {
             .get(&n)
             .unwrap_or_else(|| panic!("{chan}-{n} was answered and never judged"));
         let arrived = self.has_arrived(chan, n, fate);
+        let on_disk = self.on_disk.contains(&(chan, n));
         let c = self.chan(chan);
         assert!(!c.acked.contains(&n) && !c.nacked.contains(&n), "{chan}-{n} is answered twice");
         if ack {
-            assert!(arrived || fate == Fate::Acked, "{chan}-{n} is acked, and no broker has it ({fate:?})");
+            assert!(
+                arrived || fate == Fate::Acked || on_disk,
+                "{chan}-{n} is acked, and neither a broker nor the disk has it ({fate:?})"
+            );
             c.acked.insert(n);
             self.acks += 1;
         } else {
             c.nacked.insert(n);
             self.nacks += 1;
+        }
+    }
+
+    /// The process is gone. What is left on disk, by upstream, comes again; what it had in memory only may be lost, unless it had time to
+    /// write it down (`in_peace`).
+    pub fn restarted(&mut self, left: &[(usize, Id)], in_peace: bool) {
+        let mut seen = HashSet::new();
+        for &(upstream, id) in left {
+            // Taken already; or there twice: removed in one place and written in another, when the power went.
+            if self.arrived.contains_key(&(upstream, id.chan, id.n)) || !seen.insert((upstream, id)) {
+                self.may_come_again(upstream, id);
+            }
+        }
+        if in_peace {
+            return;
+        }
+        let kept: HashSet<(u32, u32)> = left.iter().map(|(_, id)| (id.chan, id.n)).collect();
+        for (&chan, c) in &mut self.chans {
+            let lost = c.fates.iter().filter(|(n, fate)| {
+                matches!(fate, Fate::Goes { .. }) && !c.acked.contains(n) && !kept.contains(&(chan, **n))
+            });
+            let lost: Vec<u32> = lost.map(|(n, _)| *n).collect();
+            c.excused.extend(lost);
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod disk;
 pub mod judge;
 pub mod kit;
 pub mod ledger;

@@ -159,16 +159,22 @@ impl Hub {
         let (Some(to), Some((seq, record))) = (to, self.take_off(lane_id, index)) else { return };
         self.ending.push(lane_id);
         self.counters.routes_turned_back += 1;
-        if let Some(number) = record {
-            self.record_done(pool, number);
-        }
-        let frames = Frames::Raw(&frames);
+        let (frames, here) = (Frames::Raw(&frames), pool);
         let pool = self.lanes.get(to.0).map_or(pool, |l| l.pool);
-        if self.spills(pool) && self.spill(now, to, &frames, flags, seq, None) {
+        let spilled = self.spills(pool) && self.spill(now, to, &frames, flags, seq, None);
+        // It was accepted: a full window does not turn it away.
+        let at_home = match record {
+            Some(_) if !spilled => self.keep_on_disk(now, to, &frames, seq, None),
+            _ => None,
+        };
+        if let Some(number) = record {
+            // It is on disk at home first; whoever waits for this record does no longer.
+            self.stop_waiting(here, number);
+            self.record_done(here, number);
+        }
+        if spilled {
             return;
         }
-        // It was accepted: a full window does not turn it away.
-        let record = record.and_then(|_| self.keep_on_disk(now, to, &frames, seq, None));
-        self.put(now, to, frames, Kind::Publish(flags), seq, None, record);
+        self.put(now, to, frames, Kind::Publish(flags), seq, None, at_home);
     }
 }

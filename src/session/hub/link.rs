@@ -233,7 +233,7 @@ impl Hub {
                 && !replays
                 && exchange.is_some()
                 && self.exchange_on(lane_id, after).as_deref() == exchange;
-            if same || (confirms && item.seq != 0 && !replays) {
+            if same || (confirms && item.seq != 0 && item.record.is_none() && !replays) {
                 self.settle_unanswered(lane_id, after, Exit::Error);
             } else {
                 unsure |= flags.risky && !item.settled;

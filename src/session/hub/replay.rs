@@ -85,7 +85,11 @@ impl Hub {
         self.lanes.iter().any(|(_, l)| {
             !l.replay
                 && self.pools.get(l.pool.0).is_some_and(|p| p.backlog == Some(b))
-                && l.items.iter().any(|i| !i.settled && !i.wait.as_ref().is_some_and(|w| w.behind))
+                // What stands behind something that waits for the backlog waits for it, too.
+                && l.items
+                    .iter()
+                    .find(|i| !i.settled)
+                    .is_some_and(|i| !i.wait.as_ref().is_some_and(|w| w.behind))
         })
     }
 

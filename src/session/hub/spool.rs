@@ -170,6 +170,11 @@ impl Hub {
         seq: u64,
         wait: Option<&Wait>,
     ) -> bool {
+        // What the disk has given back comes first.
+        let b = self.lanes.get(lane_id.0).map(|l| l.pool).and_then(|pool| self.backlog_of(pool));
+        if b.is_some_and(|b| self.spool_held_of(now, b) > 0) {
+            return false;
+        }
         let Some(number) = self.append_publish(now, Which::Main, lane_id, ONLY_HERE, frames, wait) else {
             return false;
         };
@@ -227,6 +232,15 @@ impl Hub {
             for which in [Which::Ahead, Which::Main] {
                 b.line(which).awaited.retain(|a| (a.sid, a.channel) != (sid, channel));
             }
+        }
+    }
+
+    /// A record is done without its client's number being settled by it.
+    pub(super) fn stop_waiting(&mut self, pool: PoolId, mark: u64) {
+        let (which, number) = Which::of(mark);
+        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
+        if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
+            b.line(which).awaited.retain(|a| a.number != number);
         }
     }
 
@@ -424,24 +438,23 @@ impl Hub {
 
     /// What the disk gave back is tried once more.
     fn spool_held(&mut self, now: Now) -> u64 {
-        let mut left = 0;
         let ids: Vec<usize> =
             self.backlogs.iter().filter(|(_, b)| !b.held.is_empty()).map(|(i, _)| i).collect();
-        for id in ids {
-            let b = BacklogId(id);
-            while let Some(record) = self.backlogs.get_mut(id).and_then(|b| b.held.pop_front()) {
-                let body: [&[u8]; 1] = [&record.body];
-                let parts = (record.method.as_slice(), record.header.as_slice(), &body[..]);
-                if self.append(now, b, Which::Main, LaneId(0), record.flags, parts).is_none() {
-                    if let Some(backlog) = self.backlogs.get_mut(id) {
-                        backlog.held.push_front(record);
-                        left += u64_of(backlog.held.len());
-                    }
-                    break;
-                }
+        ids.into_iter().map(|id| self.spool_held_of(now, BacklogId(id))).sum()
+    }
+
+    /// How many of a backlog's the disk does not take.
+    fn spool_held_of(&mut self, now: Now, b: BacklogId) -> u64 {
+        while let Some(record) = self.backlogs.get_mut(b.0).and_then(|b| b.held.pop_front()) {
+            let body: [&[u8]; 1] = [&record.body];
+            let parts = (record.method.as_slice(), record.header.as_slice(), &body[..]);
+            if self.append(now, b, Which::Main, LaneId(0), record.flags, parts).is_none() {
+                let Some(backlog) = self.backlogs.get_mut(b.0) else { break };
+                backlog.held.push_front(record);
+                return u64_of(backlog.held.len());
             }
         }
-        left
+        0
     }
 }
 

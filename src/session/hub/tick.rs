@@ -219,6 +219,11 @@ impl Hub {
             }
             if lane.waiting() {
                 due.push(lane_id);
+                // Nothing is under way, and what is next waits for the backlog: whoever carries that may need the lease.
+                let next = lane.items.get(lane.sent).and_then(|i| i.wait.as_ref());
+                if lane.sent == 0 && lane.lease.is_some() && next.is_some_and(|w| w.behind) {
+                    idle.push(lane_id);
+                }
             }
             let (Some((lid, _)), 1..) = (lane.lease, lane.sent) else { continue };
             let Some(link) = self.links.get(lid.0) else { continue };

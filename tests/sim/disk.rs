@@ -1,0 +1,233 @@
+//! A disk: a spool that syncs late, fails, fills up, and keeps over a crash what was synced, and not a record more.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use umbel::session::spool::{Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord};
+
+use super::kit;
+use super::ledger::{Id, Ledger};
+use super::rng::Rng;
+
+struct Stored {
+    record: SpoolRecord,
+    synced: bool,
+}
+
+struct Queue {
+    key: SpoolKey,
+    next: u64,
+    records: BTreeMap<u64, Stored>,
+    /// Removed, and not yet so that a crash could not bring it back.
+    removed: BTreeSet<u64>,
+}
+
+struct Ask {
+    queue: usize,
+    after: u64,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    queues: Vec<Queue>,
+    asks: Vec<Ask>,
+    /// It takes nothing, and what it has not synced it gives back.
+    ill: bool,
+    /// Percent of the times that it has done something when it is looked at.
+    pace: u64,
+    records_max: usize,
+}
+
+/// What has come of something.
+pub enum News {
+    Synced(SpoolQueue, u64),
+    GivenBack(SpoolQueue, Vec<SpoolRecord>),
+    Records(SpoolQueue, Vec<SpoolRecord>, bool),
+    ReadFailed(SpoolQueue),
+}
+
+/// Shared by the Hub and the world.
+#[derive(Clone)]
+pub struct Disk(Rc<RefCell<State>>);
+
+fn id_of(record: &SpoolRecord) -> Option<Id> {
+    let name = kit::message_id(&record.header).filter(|_| !record.header.is_empty())?;
+    (name != "authored").then(|| Id::parse(&name))
+}
+
+impl Disk {
+    pub fn new(rng: &mut Rng) -> Self {
+        let pace = *rng.pick(&[3, 20, 80]);
+        let records_max = *rng.pick(&[20, 400, 100_000]);
+        Self(Rc::new(RefCell::new(State { pace, records_max, ..State::default() })))
+    }
+
+    pub fn is_ill(&self, ill: bool) {
+        self.0.borrow_mut().ill = ill;
+    }
+
+    pub fn turns_ill_or_well(&self) {
+        let mut s = self.0.borrow_mut();
+        s.ill = !s.ill;
+    }
+
+    /// Records that are not done with.
+    pub fn records(&self) -> usize {
+        self.0.borrow().queues.iter().map(|q| q.records.len() - q.removed.len()).sum()
+    }
+
+    /// What it has got round to.
+    pub fn work(&self, rng: &mut Rng, ledger: &mut Ledger) -> Vec<News> {
+        let mut s = self.0.borrow_mut();
+        let (ill, pace) = (s.ill, s.pace);
+        let mut news = Vec::new();
+        for (n, queue) in s.queues.iter_mut().enumerate() {
+            let fresh: Vec<u64> = queue.records.iter().filter(|(_, r)| !r.synced).map(|(n, _)| *n).collect();
+            if fresh.is_empty() || !rng.chance(pace) {
+                continue;
+            }
+            if ill {
+                let back = fresh.iter().filter(|n| !queue.removed.remove(n));
+                let back: Vec<u64> = back.copied().collect();
+                let records = fresh.iter().map(|n| queue.records.remove(n).expect("listed just now").record);
+                let records: Vec<SpoolRecord> = records.filter(|r| back.contains(&r.number)).collect();
+                news.push(News::GivenBack(SpoolQueue(n as u64), records));
+                continue;
+            }
+            let count = 1 + rng.below(fresh.len());
+            for number in &fresh[..count] {
+                let stored = queue.records.get_mut(number).expect("listed just now");
+                stored.synced = true;
+                if let Some(id) = id_of(&stored.record) {
+                    ledger.on_disk.insert((id.chan, id.n));
+                }
+            }
+            news.push(News::Synced(SpoolQueue(n as u64), fresh[count - 1]));
+        }
+        if rng.chance(pace) {
+            for ask in std::mem::take(&mut s.asks) {
+                let queue = &s.queues[ask.queue];
+                let id = SpoolQueue(ask.queue as u64);
+                if ill && rng.chance(50) {
+                    news.push(News::ReadFailed(id));
+                    continue;
+                }
+                let there = queue.records.range(ask.after + 1..);
+                let there = there.filter(|(n, r)| r.synced && !queue.removed.contains(n));
+                let (mut records, mut bytes, mut end) = (Vec::new(), 0, true);
+                for (_, stored) in there {
+                    if bytes >= ask.bytes || (!records.is_empty() && rng.chance(10)) {
+                        end = false;
+                        break;
+                    }
+                    bytes += stored.record.body.len() + 100;
+                    records.push(stored.record.clone());
+                }
+                news.push(News::Records(id, records, end));
+            }
+        }
+        // Removals are written behind everything that was appended before them.
+        if s.queues.iter().all(|q| q.records.values().all(|r| r.synced)) && rng.chance(50) {
+            s.queues.iter_mut().for_each(Queue::purge);
+        }
+        news
+    }
+
+    /// Everything that was appended is synced, unless it is ill: the end of a drain.
+    pub fn sync_all(&self, ledger: &mut Ledger) -> Vec<News> {
+        let before = std::mem::replace(&mut self.0.borrow_mut().pace, 100);
+        let mut all = Vec::new();
+        let mut rng = Rng::new(0);
+        for _ in 0..1000 {
+            all.extend(self.work(&mut rng, ledger));
+            if self.0.borrow().queues.iter().all(|q| q.records.values().all(|r| r.synced)) {
+                break;
+            }
+        }
+        self.0.borrow_mut().pace = before;
+        all
+    }
+
+    /// The power goes, or the store is closed in peace: what is left, as queues and as the messages in them with their upstream's name.
+    pub fn crash(&self, in_peace: bool) -> (Vec<SpoolFound>, Vec<(Rc<str>, Id)>) {
+        let mut s = self.0.borrow_mut();
+        s.asks.clear();
+        let (mut found, mut left) = (Vec::new(), Vec::new());
+        for (n, queue) in s.queues.iter_mut().enumerate() {
+            queue.records.retain(|_, r| r.synced);
+            if in_peace {
+                queue.purge();
+            }
+            queue.removed.clear();
+            let ids = queue.records.values().filter_map(|r| id_of(&r.record));
+            left.extend(ids.map(|id| (Rc::clone(&queue.key.upstream), id)));
+            let records = queue.records.len() as u64;
+            found.push(SpoolFound { queue: SpoolQueue(n as u64), key: queue.key.clone(), records });
+        }
+        (found.into_iter().filter(|f| f.records > 0).collect(), left)
+    }
+}
+
+impl Queue {
+    fn purge(&mut self) {
+        for number in std::mem::take(&mut self.removed) {
+            self.records.remove(&number);
+        }
+    }
+}
+
+impl Spool for Disk {
+    fn queue(&mut self, key: &SpoolKey) -> SpoolQueue {
+        let queues = &mut self.0.borrow_mut().queues;
+        let index = queues.iter().position(|q| q.key == *key).unwrap_or_else(|| {
+            let (records, removed) = (BTreeMap::new(), BTreeSet::new());
+            queues.push(Queue { key: key.clone(), next: 1, records, removed });
+            queues.len() - 1
+        });
+        SpoolQueue(index as u64)
+    }
+
+    fn append(&mut self, queue: SpoolQueue, publish: &SpoolAppend<'_>) -> Option<u64> {
+        if !self.takes() {
+            return None;
+        }
+        let mut s = self.0.borrow_mut();
+        let queue = &mut s.queues[queue.0 as usize];
+        let number = queue.next;
+        queue.next += 1;
+        let record = SpoolRecord {
+            number,
+            flags: publish.flags,
+            method: publish.method.to_vec(),
+            header: publish.header.to_vec(),
+            body: publish.body.concat(),
+            aged: false,
+        };
+        queue.records.insert(number, Stored { record, synced: false });
+        Some(number)
+    }
+
+    fn read(&mut self, queue: SpoolQueue, after: Option<u64>, bytes: usize) {
+        let ask = Ask { queue: queue.0 as usize, after: after.unwrap_or(0), bytes };
+        let asks = &mut self.0.borrow_mut().asks;
+        assert!(asks.iter().all(|a| a.queue != ask.queue), "one read a queue at a time");
+        asks.push(ask);
+    }
+
+    fn remove(&mut self, queue: SpoolQueue, from: u64, to: u64) {
+        let queue = &mut self.0.borrow_mut().queues[queue.0 as usize];
+        for number in from..=to {
+            assert!(queue.records.contains_key(&number), "record {number} is removed and was never there");
+            assert!(queue.removed.insert(number), "record {number} is removed twice");
+        }
+    }
+
+    fn flush(&mut self) {}
+
+    fn takes(&self) -> bool {
+        let s = self.0.borrow();
+        !s.ill && s.queues.iter().map(|q| q.records.len()).sum::<usize>() < s.records_max
+    }
+}
