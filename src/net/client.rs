@@ -48,6 +48,9 @@ impl Drop for Ending {
     }
 }
 
+/// Octets that a client is heard with when a drain is over: one that sends faster than it is read has no last octet.
+const LAST_BYTES_MAX: usize = 64 << 20;
+
 struct Client {
     thread: Rc<Thread>,
     sid: SessionId,
@@ -93,6 +96,18 @@ impl Client {
         self.signal.listen(cx.waker());
         if self.signal.is_cut() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.signal.is_last_call() {
+            // Read to the last octet, then reset at once: what it writes next must fail, for nobody would read it.
+            let mut left = LAST_BYTES_MAX;
+            while let (Poll::Ready(Ok(read)), false) = (self.poll_read(cx, io), self.ended) {
+                left = left.saturating_sub(read);
+                if left == 0 {
+                    break;
+                }
+            }
+            io.reset_on_close();
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let mut read = 0;
         for turn in 0.. {

@@ -135,46 +135,80 @@ async fn live(what: Serve) -> io::Result<()> {
     thread.carry_out();
     let deadline = tokio::time::sleep(drain_timeout);
     tokio::pin!(deadline);
-    loop {
+    let why = loop {
         tokio::select! {
             _ = ticks.tick() => {
                 tick(&thread, &mut counted, shelf.as_ref());
-                if thread.hub.borrow().drained() {
-                    tracing::info!("drained");
-                    return Ok(());
+                let hub = thread.hub.borrow();
+                if hub.drained() {
+                    break "everything is delivered";
+                }
+                if shelf.is_some() && hub.waits_in_vain() {
+                    break "no upstream takes what is left";
                 }
             }
             () = news.notified() => poll(&thread, shelf.as_ref()),
             Some(reply) = status.recv() => {
                 let _ = reply.send(state.report(&thread, &loaded.borrow(), shelf.as_ref(), true));
             }
-            () = &mut deadline => {
-                let left = match &shelf {
-                    None => thread.hub.borrow().unsettled(),
-                    Some(shelf) => keep_the_rest(&thread, shelf).await,
-                };
-                if left > 0 {
-                    tracing::error!(left, "the drain's deadline has come with publishes unconfirmed");
-                }
-                return Ok(());
+            () = &mut deadline => break "the deadline has come",
+            // Whoever says it twice does not want to wait.
+            _ = terminate.recv() => break "told a second time",
+            _ = interrupt.recv() => break "told a second time",
+        }
+    };
+    if !thread.hub.borrow().drained() {
+        thread.last_call();
+        let grace = tokio::time::sleep(LAST_CONFIRMS);
+        tokio::pin!(grace);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => tick(&thread, &mut counted, shelf.as_ref()),
+                () = news.notified() => poll(&thread, shelf.as_ref()),
+                () = &mut grace => break,
+            }
+            let hub = thread.hub.borrow();
+            if hub.drained() || (shelf.is_some() && hub.waits_in_vain()) {
+                break;
             }
         }
     }
+    let left = match &shelf {
+        None => thread.hub.borrow().unsettled(),
+        Some(shelf) => keep_the_rest(&thread, shelf).await,
+    };
+    if left > 0 {
+        tracing::error!(left, why, "drained, with publishes that nobody has confirmed and no disk has taken");
+    } else {
+        tracing::info!(why, "drained");
+    }
+    Ok(())
 }
 
+/// How long the last publishes may wait for their confirms when the drain is over.
+const LAST_CONFIRMS: Duration = Duration::from_secs(1);
 /// How long what is left may take to the disk when the drain is over.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 
-/// What is not confirmed when the drain's time is up goes to the spool; how much could not.
+/// What is not confirmed when the drain is over goes to the spool, as much at a time as it takes; how much could not.
 async fn keep_the_rest(thread: &Rc<Thread>, shelf: &Shelf) -> u64 {
-    let left = thread.hub.borrow_mut().spool_the_rest(thread.now());
-    let wait = async {
-        while !shelf.is_settled() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    let mut before = u64::MAX;
+    let mut left = 0;
+    let all = async {
+        loop {
+            left = thread.hub.borrow_mut().spool_the_rest(thread.now());
+            while !shelf.is_settled() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                shelf.poll(thread);
+            }
             shelf.poll(thread);
+            if left == 0 || left >= before {
+                break;
+            }
+            before = left;
         }
     };
-    if tokio::time::timeout(LAST_COMMIT, wait).await.is_err() {
+    if tokio::time::timeout(LAST_COMMIT, all).await.is_err() {
         tracing::error!("the spool's disk is too slow: what was on its way to it may be lost");
     }
     left

@@ -28,6 +28,7 @@ pub struct Signal {
     turn: Cell<bool>,
     /// The client's address; of a link, our own end.
     address: Cell<Option<SocketAddr>>,
+    last_call: Cell<bool>,
 }
 
 impl Signal {
@@ -59,6 +60,11 @@ impl Signal {
     /// Whether what is left is left unwritten.
     pub fn is_cut(&self) -> bool {
         self.cut.get()
+    }
+
+    /// Whether what has come is the last that is read.
+    pub fn is_last_call(&self) -> bool {
+        self.last_call.get()
     }
 
     /// Whether a flood may be read although there is no room; asked once.
@@ -238,6 +244,14 @@ impl Thread {
         let mut floods = self.floods.borrow_mut();
         if !floods.iter().any(|known| Rc::ptr_eq(known, signal)) {
             floods.push(Rc::clone(signal));
+        }
+    }
+
+    /// Every client that is still here is read to the end of what has come, and cut off.
+    pub fn last_call(&self) {
+        for signal in self.sessions.borrow().iter().flatten() {
+            signal.last_call.set(true);
+            signal.wake();
         }
     }
 

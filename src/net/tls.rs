@@ -33,6 +33,15 @@ impl Transport {
             Self::Tls(io) => io.get_ref().0.local_addr().ok(),
         }
     }
+
+    /// Closing it will be a reset: the other side's next write fails.
+    pub fn reset_on_close(&self) {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+    }
 }
 
 impl AsyncRead for Transport {

@@ -47,6 +47,7 @@ impl Hub {
             at += frame.wire_len();
             self.link_frame(now, lid, frame, rest, judge);
         }
+        self.resume_replays(now, judge);
         self.send_answers(now);
         self.open_barriers(now);
         self.unpause(now);

@@ -183,6 +183,8 @@ pub struct Hub {
     backlogs: Slab<crate::session::backlog::Backlog>,
     /// Messages of the spool that go out again in a second.
     replay_rate: Option<u64>,
+    /// Something that was read found no room on its lane.
+    replay_due: bool,
     spool_dirty: bool,
     watch_deliveries: bool,
     judge_at_ms: u64,
@@ -249,6 +251,7 @@ impl Hub {
             spool: None,
             backlogs: Slab::new(),
             replay_rate: None,
+            replay_due: false,
             spool_dirty: false,
             watch_deliveries: false,
             judge_at_ms: 0,
@@ -391,6 +394,10 @@ impl Hub {
     fn throttle(&mut self, now: Now, sid: SessionId) {
         let Some(s) = self.sessions.get(sid.0) else { return };
         if s.state != State::Running || s.unsettled == 0 {
+            return;
+        }
+        // What goes to disk takes no room in the window.
+        if s.pool.is_some_and(|pool| self.spills(pool)) && self.spool_takes() {
             return;
         }
         let Some(u) = self.upstreams.get(s.upstream.0) else { return };
@@ -733,6 +740,15 @@ impl Hub {
     #[must_use]
     pub fn drained(&self) -> bool {
         self.draining && self.sessions.is_empty() && self.upstreams.iter().all(|u| u.unsettled == 0)
+    }
+
+    /// Whether all clients have gone, and what is left has no link that takes it.
+    #[must_use]
+    pub fn waits_in_vain(&self) -> bool {
+        let waits = |l: &Lane| l.items.iter().any(|i| !i.settled);
+        self.draining
+            && self.sessions.is_empty()
+            && self.lanes.iter().filter(|(_, l)| waits(l)).all(|(_, l)| !self.has_way(l.pool))
     }
 
     /// Unsettled publishes and methods over all upstreams.

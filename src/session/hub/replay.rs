@@ -16,9 +16,11 @@ use crate::wire::method;
 use crate::wire::num::u64_of;
 use crate::wire::props::ContentHeader;
 
-/// Octets of the spool read at a time, and on their way at a time: live traffic of other pools is not starved.
+/// Octets of the spool read at a time.
 const READ_BYTES: usize = 1 << 20;
+/// Records on their way at a time, and never more than this part of the upstream's window: live traffic of others is not starved.
 const REPLAY_WINDOW: usize = 4096;
+const REPLAY_SHARE: u64 = 4;
 
 impl Hub {
     /// Records that were asked for. `end`: nothing was behind them.
@@ -74,8 +76,30 @@ impl Hub {
         lane.and_then(|l| self.lanes.get(l.0)).map_or(0, |l| l.items.len())
     }
 
+    /// How many more of a backlog may be on their way.
+    fn room(&self, b: BacklogId) -> usize {
+        let via = self.backlogs.get(b.0).and_then(|b| b.via).and_then(|via| self.pools.get(via.0));
+        let window =
+            via.and_then(|p| self.upstreams.get(p.upstream.0)).map_or(0, |u| u.settings.window_messages);
+        let most = crate::wire::num::usize_clamped(window / REPLAY_SHARE).clamp(1, REPLAY_WINDOW);
+        most.saturating_sub(self.on_lane(b))
+    }
+
+    /// What has been read and found no room goes on, now that something was confirmed.
+    pub(super) fn resume_replays(&mut self, now: Now, judge: &mut dyn Judge) {
+        if !std::mem::take(&mut self.replay_due) {
+            return;
+        }
+        let ids: Vec<usize> =
+            self.backlogs.iter().filter(|(_, b)| !b.ready.is_empty()).map(|(i, _)| i).collect();
+        for id in ids {
+            self.send_ready(now, BacklogId(id), judge);
+            self.replay(now, BacklogId(id));
+        }
+    }
+
     /// Whether some link can carry a backlog now.
-    fn has_way(&self, via: PoolId) -> bool {
+    pub(super) fn has_way(&self, via: PoolId) -> bool {
         let links = self.pools.get(via.0).map(|p| p.links.as_slice()).unwrap_or_default();
         links.iter().any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked))
     }
@@ -98,6 +122,7 @@ impl Hub {
         let on_lane = self.on_lane(b);
         let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
         let reading = backlog.ahead.reading || backlog.main.reading;
+        self.replay_due |= !backlog.ready.is_empty();
         if !backlog.spilling || reading || !backlog.ready.is_empty() || self.draining {
             return;
         }
@@ -108,7 +133,7 @@ impl Hub {
             return;
         }
         let (Some(via), which) = (backlog.via, backlog.current()) else { return };
-        if on_lane >= REPLAY_WINDOW {
+        if self.room(b) == 0 {
             return;
         }
         if !self.has_way(via) {
@@ -154,9 +179,9 @@ impl Hub {
 
     /// What has been read goes on its way, as many as may.
     fn send_ready(&mut self, now: Now, b: BacklogId, judge: &mut dyn Judge) {
-        let rate = self.replay_rate;
+        let (rate, room) = (self.replay_rate, self.room(b));
         let Some(backlog) = self.backlogs.get_mut(b.0).filter(|b| !b.ready.is_empty()) else { return };
-        let count = backlog.allowance(now.ms, rate).min(backlog.ready.len());
+        let count = backlog.allowance(now.ms, rate).min(backlog.ready.len()).min(room);
         backlog.spend(count);
         let which = backlog.ready_of;
         let records: Vec<SpoolRecord> = backlog.ready.drain(..count).collect();

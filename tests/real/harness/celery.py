@@ -135,7 +135,8 @@ class Producer:
             self.process = None
 
     def kill(self):
-        self.process.kill()
+        if self.process:
+            self.process.kill()
 
     def __enter__(self):
         return self
