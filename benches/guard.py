@@ -17,6 +17,8 @@ DRIVER = Path(os.environ.get("PURE_PATH", HERE.parent / "target" / "debug" / "ex
 # The first of these covers logging in, growth of buffers and everything learnt once.
 FEW, MANY = 3_200, 9_600
 GROWTH = 1.05
+# Another compiler inlines otherwise: the baseline names its own, and under another one only what is gross is a failure.
+GROWTH_ELSEWHERE = 1.15
 
 POLICY = policies.rules(20)
 CASES = {
@@ -58,19 +60,22 @@ def main():
         files = messages.write(directory)
         with ThreadPoolExecutor(2) as pool:
             counted = dict(zip(CASES, pool.map(lambda name: measure(directory, files, name), CASES)))
+    compiler = "# " + " ".join(subprocess.run(["rustc", "-V"], capture_output=True, text=True).stdout.split()[:2])
     if "--update" in sys.argv:
-        BASELINE.write_text("".join(f"{name} {n}\n" for name, n in counted.items()))
-    known = dict(line.split() for line in BASELINE.read_text().splitlines()) if BASELINE.exists() else {}
+        BASELINE.write_text("".join(f"{line}\n" for line in [compiler, *(f"{name} {n}" for name, n in counted.items())]))
+    first, *lines = BASELINE.read_text().splitlines() if BASELINE.exists() else [compiler]
+    known = dict(line.split() for line in lines)
+    growth = GROWTH if first == compiler else GROWTH_ELSEWHERE
     grown = []
     print(f"{'instructions a message':24} {'now':>8} {'baseline':>9}")
     for name, n in counted.items():
         before = int(known.get(name, 0))
         share = f"{n / before - 1:+.1%}" if before else "new"
         print(f"{name:24} {n:8} {before:9} {share}")
-        if before and n > before * GROWTH:
+        if before and n > before * growth:
             grown.append(name)
     if grown:
-        sys.exit(f"grown by more than {GROWTH - 1:.0%}: {', '.join(grown)}")
+        sys.exit(f"grown by more than {growth - 1:.0%}: {', '.join(grown)}")
 
 
 if __name__ == "__main__":
