@@ -22,9 +22,9 @@ NULL, MUTE, REAL, FAR = "null", "mute", "rabbit", "far"
 class Scenario:
     """`load`: arguments of the load generator; `figures`: which of its numbers, and what the system counted, make the table."""
 
-    def __init__(self, name, what, broker, load, names=None, figures=("proxy_us", "broker_us", "rate"), one_core=False, before=None, message=None, fresh=False, base="haproxy"):
+    def __init__(self, name, what, broker, load, names=None, figures=("proxy_us", "broker_us", "rate"), one_core=False, before=None, message=None, fresh=False, base="haproxy", rest=0):
         self.name, self.what, self.broker, self.load, self.names = name, what, broker, load, names
-        self.figures, self.one_core, self.before, self.message, self.fresh, self.base = figures, one_core, before, message, fresh, base
+        self.figures, self.one_core, self.before, self.message, self.fresh, self.base, self.rest = figures, one_core, before, message, fresh, base, rest
 
 
 def scenarios(quick):
@@ -48,6 +48,8 @@ def scenarios(quick):
         Scenario("idle", "an idle connection with one channel, octets", NULL, {"mode": "idle", "connections": 2000}, ["haproxy", "umbel"], ("memory",), fresh=True),
         Scenario("idle-producer", "the same after one confirmed publish each", NULL, {"mode": "idle", "connections": 2000, "publish": 1, "seconds": 8},
                  ["haproxy", "umbel"], ("memory",), message="1k", fresh=True),
+        Scenario("burst", "a burst over 50 connections, window 10,000: memory at its height, and three seconds after they are gone", NULL,
+                 publish(1_000_000, connections=50, window=10_000), ["haproxy", "umbel", "umbel-policy"], ("peak", "after"), message="1k", fresh=True, rest=3),
         Scenario("storm", "10,000 clients at once", NULL, {"mode": "storm", "connections": 10_000}, ["direct", "umbel"], ("seconds", "lost", "upstream_connections"), fresh=True),
         Scenario("spool", "small publishes that only the spool acknowledges, window 10,000", MUTE, publish(400_000, connections=1, window=10_000), ["umbel-durable"],
                  ("rate", "proxy_us"), message="small", fresh=True),
@@ -195,6 +197,10 @@ def measure(stage, scenario, contender):
         count = max(result.get("count", 1), 1)
         for k, ns in used.items():
             result[f"{k}_us"] = ns / count / 1000
+        if scenario.rest and contender.child:
+            load.end()
+            time.sleep(scenario.rest)
+            result |= {"peak": contender.child.rss("VmHWM") - rss, "after": contender.child.rss() - rss}
         return {**result, **extra}
     finally:
         load.end()
@@ -234,7 +240,7 @@ def digits(x):
 
 
 UNITS = {
-    "proxy_us": "proxy, µs a message", "broker_us": "broker, µs a message", "rate": "a second", "p50_us": "p50, µs", "p99_us": "p99, µs", "memory": "octets",
+    "proxy_us": "proxy, µs a message", "broker_us": "broker, µs a message", "rate": "a second", "p50_us": "p50, µs", "p99_us": "p99, µs", "memory": "octets", "peak": "octets more at its height", "after": "octets more afterwards",
     "seconds": "s", "lost": "lost", "upstream_connections": "upstream connections",
 }
 

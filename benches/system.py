@@ -60,9 +60,10 @@ class Child:
             return 0
         return total
 
-    def rss(self):
+    def rss(self, which="VmRSS"):
+        """Resident octets: now, or (`VmHWM`) at most so far."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
+            if line.startswith(which):
                 return int(line.split()[1]) * 1024
         return 0
 

@@ -60,6 +60,12 @@ impl ConfirmWindow {
         self.marks.pop_back();
     }
 
+    /// Lets the memory of a burst go; called when the channel has been quiet.
+    pub fn shrink(&mut self) {
+        self.marks.shrink_to_fit();
+        self.strays.shrink_to_fit();
+    }
+
     /// Publish number `seq` is settled; a second settling of it is ignored.
     pub fn settle(&mut self, seq: u64, ack: bool) {
         let Some(offset) = seq.checked_sub(self.first) else { return };

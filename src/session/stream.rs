@@ -71,6 +71,7 @@ impl Spares {
     /// Lets memory go that a burst needed; called when the thread has been quiet.
     pub fn shrink(&mut self) {
         self.0.truncate(4);
+        self.0.shrink_to_fit();
     }
 }
 

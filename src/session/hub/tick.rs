@@ -11,6 +11,8 @@ use crate::session::{LaneId, LinkId, Now, PoolId, SessionId};
 use crate::wire::frame::HEARTBEAT;
 use crate::wire::method::{MethodId, MethodWriter};
 
+/// A lane without anything for so long gives back the room that it had for it.
+const QUIET_MS: u64 = 1_000;
 /// Publishes that wait and are judged again in one go.
 const WAITING_JUDGED_MAX: usize = 20_000;
 
@@ -211,6 +213,16 @@ impl Hub {
         for (id, lane) in &mut self.lanes {
             let lane_id = LaneId(id);
             if lane.items.is_empty() {
+                // Whoever is quiet needs no room for what it has sent.
+                if lane.items.capacity() > 0 && now.ms.saturating_sub(lane.busy_ms) >= QUIET_MS {
+                    lane.items = VecDeque::new();
+                    let session = lane.session.and_then(|sid| self.sessions.get_mut(sid.0));
+                    if let Some(window) =
+                        session.and_then(|s| s.channel(lane.channel)).and_then(|c| c.confirm.as_mut())
+                    {
+                        window.shrink();
+                    }
+                }
                 let limit = self.upstreams.get(lane.upstream.0).map_or(5000, |u| u.settings.lease_idle_ms);
                 if lane.lease.is_some() && now.ms.saturating_sub(lane.busy_ms) >= limit {
                     idle.push(lane_id);
@@ -246,6 +258,9 @@ impl Hub {
         }
         for lane_id in idle {
             self.give_back(now, lane_id);
+        }
+        if self.upstreams.iter().all(|u| u.unsettled == 0) {
+            self.spares.shrink();
         }
         for lane_id in due {
             self.seek(now, lane_id);
