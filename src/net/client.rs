@@ -84,7 +84,8 @@ pub async fn run(ending: Ending, mut io: Transport, signal: Rc<Signal>) {
         let rest = client.thread.hub.borrow().client_out(sid).to_vec();
         io.write_all(&rest).await?;
         io.shutdown().await?;
-        let mut sink = [0; 4096];
+        // Not in the task itself, which every connection pays for as long as it lives.
+        let mut sink = vec![0; 4096];
         while !client.ended && io.read(&mut sink).await? > 0 {}
         Ok::<(), io::Error>(())
     };
