@@ -13,6 +13,7 @@
 mod hub {
     pub mod blame;
     pub mod goodbyes;
+    pub mod mechanisms;
     pub mod retries;
     pub mod stage;
     pub mod told;
