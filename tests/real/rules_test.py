@@ -1,9 +1,11 @@
 """Rules one by one: every action a rule can take, seen in the broker, at the worker and at the caller."""
 
+import bz2
 import datetime
 import json
 import time
 
+import kombu.serialization
 import pytest
 
 from harness import venvs, wire
@@ -300,6 +302,22 @@ def test_an_expiry_is_imposed_where_there_was_none(room):
     message = room.in_broker("imposed")
     assert 90_000 <= int(message.properties["expiration"]) <= 100_000
     assert message.headers["expires"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle", "yaml", "msgpack"])
+@pytest.mark.parametrize("compression", [None, "bzip2"])
+def test_an_expiry_is_imposed_in_a_body_of_protocol_1_and_a_worker_runs_it(room, ruled, processes, serializer, compression):
+    """Protocol 1 says everything in its body: that is rewritten, in its own serializer and codec, and nothing else of it changes."""
+    old = processes(Producer, ruled.url(vhost=room.vhost), settings={"task_protocol": 1})
+    options = how("impose", f"serializer={serializer!r}, compression={compression!r}")
+    assert old.run(f"add.apply_async((20, 22), {options}).get(timeout=20)") == 42
+    old.run(f"add.apply_async((1, 1), queue='dated', {options}) and None")
+    message = room.in_broker("dated")
+    body = bz2.decompress(message.body) if compression else message.body
+    said = kombu.serialization.loads(body, message.properties["content_type"], "utf-8", accept=kombu.serialization.prepare_accept_content(["json", "pickle", "yaml", "msgpack"]))
+    left = datetime.datetime.fromisoformat(said["expires"]) - datetime.datetime.now(datetime.timezone.utc)
+    assert 80 <= left.total_seconds() <= 101
+    assert (list(said["args"]), said["task"], said["retries"]) == ([1, 1], "proj.tasks.add", 0)
 
 
 def test_an_expiry_too_far_is_shortened(room):
