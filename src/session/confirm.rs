@@ -55,6 +55,13 @@ impl ConfirmWindow {
         self.first
     }
 
+    /// Whether publish number `seq` is not settled yet.
+    #[must_use]
+    pub fn awaits(&self, seq: u64) -> bool {
+        let offset = seq.checked_sub(self.first).map(crate::wire::num::usize_clamped);
+        offset.and_then(|offset| self.marks.get(offset)) == Some(&Mark::Pending)
+    }
+
     /// The last number given out was only looked at.
     pub fn take_back(&mut self) {
         self.marks.pop_back();
@@ -148,6 +155,18 @@ mod tests {
         let mut all = Vec::new();
         w.answers(|a| all.push((a.tag, a.multiple, a.ack)));
         all
+    }
+
+    #[test]
+    fn a_number_is_awaited_from_when_it_is_given_out_until_it_is_settled_answered_or_not() {
+        let mut w = ConfirmWindow::new();
+        assert!(!w.awaits(1));
+        (0..3).for_each(|_| _ = w.next());
+        w.settle(1, true);
+        w.settle(3, false);
+        assert_eq!([0, 1, 2, 3, 4].map(|seq| w.awaits(seq)), [false, false, true, false, false]);
+        answers(&mut w);
+        assert_eq!([0, 1, 2, 3, 4].map(|seq| w.awaits(seq)), [false, false, true, false, false]);
     }
 
     #[test]

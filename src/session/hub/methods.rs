@@ -427,11 +427,13 @@ impl Hub {
         let answers = s.pool.and_then(|p| self.pools.get(p.0)).is_some_and(|p| self.answers(p));
         answers
             && s.channels.iter().filter(|(n, _)| ch.is_none_or(|ch| ch == *n)).any(|(_, c)| {
+                // What the disk has vouched for has been answered.
+                let awaited = |seq| seq != 0 && c.confirm.as_ref().is_none_or(|window| window.awaits(seq));
                 c.lanes.iter().filter_map(|(_, l)| self.lanes.get(l.0)).any(|l| {
                     l.items.iter().any(|i| {
                         !i.settled
                             && match i.kind {
-                                Kind::Publish(f) => i.seq != 0 || f.mandatory || f.risky,
+                                Kind::Publish(f) => awaited(i.seq) || f.mandatory || f.risky,
                                 Kind::Method { tell, .. } => tell,
                             }
                     })
