@@ -64,7 +64,7 @@ pub async fn run(
     let mut io = match super::dial::dial(&url, tls.as_ref(), timeout_ms).await {
         Ok(io) => io,
         Err(why) => {
-            tracing::warn!(upstream = upstream.0, address = %url, %why, "an upstream could not be reached");
+            tracing::debug!(upstream = upstream.0, address = %url, %why, "an upstream could not be reached");
             ending.why = why;
             count_end(&thread, upstream, LinkDeath::DialFailed);
             return;

@@ -11,6 +11,7 @@ pub mod judge;
 mod link;
 mod listen;
 mod load;
+mod notice;
 mod publisher;
 mod reload;
 mod replay;

@@ -243,6 +243,7 @@ fn tick_once(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf:
     thread.metrics.ticks.inc();
     super::counters::gauges(thread);
     super::counters::upstreams(thread);
+    thread.notices.borrow_mut().look(thread);
     thread.carry_out();
     thread.read_floods();
 }

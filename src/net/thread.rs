@@ -100,6 +100,8 @@ pub struct Thread {
     pub hub: RefCell<Hub>,
     /// Policy, behind the Hub's own trait.
     pub judge: RefCell<Box<dyn Judge>>,
+    /// What an operator was told of upstreams.
+    pub notices: RefCell<super::notice::Notices>,
     /// The clocks.
     pub clock: Clock,
     /// One buffer for all reads.
@@ -147,6 +149,7 @@ impl Thread {
         Rc::new(Self {
             hub: RefCell::new(hub),
             judge: RefCell::new(judge),
+            notices: RefCell::default(),
             clock,
             buffer: RefCell::new(vec![0; READ_BYTES]),
             metrics,

@@ -95,3 +95,24 @@ fn a_nack_that_nobody_would_hear_of_is_tried_again_and_refuses_nothing() {
         "each publish is settled under one word"
     );
 }
+
+#[test]
+fn what_goes_down_with_a_channel_is_refused_and_a_method_is_no_publish() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.client_method(sid, 1, &kit::confirm_select());
+    s.client_method(sid, 1, &kit::queue_declare("q", 0));
+    for name in ["1", "2"] {
+        s.publish(sid, "", "q", false, name);
+    }
+    let lid = s.link();
+    assert_eq!(s.published(lid), ["1", "2"]);
+    s.say(lid, 1, &kit::close(MethodId::CHANNEL_CLOSE, 406, "PRECONDITION_FAILED", MethodId::QUEUE_DECLARE));
+    s.later(1_000);
+    assert!(s.client_methods(sid).contains(&MethodId::CHANNEL_CLOSE));
+    assert_eq!(
+        (s.hub.counters.accepted, s.hub.counters.refused()),
+        (2, 2),
+        "the publishes, not the declaration"
+    );
+}

@@ -354,6 +354,10 @@ impl Hub {
         let refused = !was_up && self.is_refusal(lid, upstream, state, used, words.as_ref());
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
             let probed = used == LinkUse::Probe && u.facts.is_some() && state == LinkState::Closing;
+            // A login that has worked and is refused now is everybody's concern who shares it.
+            if refused && matches!(used, LinkUse::Pooled(_)) {
+                u.last_error = Some(why.into());
+            }
             if !refused && !probed {
                 u.last_error = Some(why.into());
                 if !was_up {

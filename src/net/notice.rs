@@ -1,0 +1,53 @@
+//! What an operator is told of upstreams in the log: lost or refused, with why, and back. Not of every try (SPEC M3).
+
+use super::thread::Thread;
+use crate::session::UpstreamState;
+
+/// At most one line about an upstream in this long, unless it is good news.
+const QUIET_MS: u64 = 5_000;
+
+#[derive(Debug, Default)]
+struct Told {
+    why: Option<String>,
+    at_ms: u64,
+}
+
+/// What was told last, an upstream each.
+#[derive(Debug, Default)]
+pub struct Notices {
+    told: Vec<Told>,
+}
+
+impl Notices {
+    /// Looks whether there is news.
+    pub fn look(&mut self, thread: &Thread) {
+        let hub = thread.hub.borrow();
+        let now_ms = thread.now().ms;
+        for index in 0.. {
+            let Some(id) = hub.upstream_at(index) else { break };
+            let (Some(look), Some(name)) = (hub.look_upstream(id), hub.upstream_name(id)) else { continue };
+            if self.told.len() <= id.0 {
+                self.told.resize_with(id.0 + 1, Told::default);
+            }
+            let Some(told) = self.told.get_mut(id.0) else { continue };
+            match (&told.why, look.last_error) {
+                (before, Some(why)) if before.as_ref() != Some(&why) => {
+                    if before.is_none() || now_ms.saturating_sub(told.at_ms) >= QUIET_MS {
+                        tracing::warn!(
+                            upstream = name,
+                            why,
+                            waiting = look.unsettled,
+                            "an upstream is lost, or could not be reached"
+                        );
+                        *told = Told { why: Some(why), at_ms: now_ms };
+                    }
+                }
+                (Some(_), None) if look.state == UpstreamState::Up => {
+                    tracing::info!(upstream = name, waiting = look.unsettled, "an upstream is back");
+                    told.why = None;
+                }
+                _ => {}
+            }
+        }
+    }
+}
