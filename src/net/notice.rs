@@ -30,17 +30,16 @@ impl Notices {
                 self.told.resize_with(id.0 + 1, Told::default);
             }
             let Some(told) = self.told.get_mut(id.0) else { continue };
+            let quiet = told.why.is_some() && now_ms.saturating_sub(told.at_ms) < QUIET_MS;
             match (&told.why, look.last_error) {
-                (before, Some(why)) if before.as_ref() != Some(&why) => {
-                    if before.is_none() || now_ms.saturating_sub(told.at_ms) >= QUIET_MS {
-                        tracing::warn!(
-                            upstream = name,
-                            why,
-                            waiting = look.unsettled,
-                            "an upstream is lost, or could not be reached"
-                        );
-                        *told = Told { why: Some(why), at_ms: now_ms };
-                    }
+                (before, Some(why)) if !quiet && before.as_ref() != Some(&why) => {
+                    tracing::warn!(
+                        upstream = name,
+                        why,
+                        waiting = look.unsettled,
+                        "an upstream is lost, or could not be reached"
+                    );
+                    *told = Told { why: Some(why), at_ms: now_ms };
                 }
                 (Some(_), None) if look.state == UpstreamState::Up => {
                     tracing::info!(upstream = name, waiting = look.unsettled, "an upstream is back");

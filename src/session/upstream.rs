@@ -123,6 +123,9 @@ pub(super) struct Pool {
     /// The last login was refused.
     pub(super) refused: bool,
     pub(super) dial_at_ms: u64,
+    /// How often in a row a confirm was too late: each time the next link is given twice as long. Fades at this moment.
+    pub(super) patience: u32,
+    pub(super) patience_fades_ms: u64,
     pub(super) targets: FxHashMap<Rc<Target>, TargetState>,
     /// Lanes that wait for a target.
     pub(super) target_waiters: FxHashSet<LaneId>,
@@ -154,6 +157,8 @@ impl Pool {
             attempt: 0,
             refused: false,
             dial_at_ms: 0,
+            patience: 0,
+            patience_fades_ms: 0,
             targets: FxHashMap::default(),
             target_waiters: FxHashSet::default(),
             idle_since_ms: now_ms,

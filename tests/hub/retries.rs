@@ -197,6 +197,29 @@ fn a_confirm_that_does_not_come_ends_its_link_after_the_confirm_timeout() {
 }
 
 #[test]
+fn a_broker_that_is_late_is_given_twice_as_long_each_time_before_it_gets_all_of_it_again() {
+    let mut s = Stage::new(vec![UpstreamSettings { confirm_timeout_ms: 1_000, ..with_retry(None) }]);
+    let sid = s.client("pw");
+    s.publish(sid, "", "q", false, "1");
+    let began = s.now.ms;
+    s.later(70_000);
+    let gaps: Vec<u64> = s.dials.iter().map(|(at, _)| at.saturating_sub(began) / 1_000).collect();
+    let resent = s.hub.look_upstream(umbel::session::UpstreamId(0)).unwrap().resent;
+    assert!(
+        (5..=6).contains(&resent),
+        "after 1, 3, 7, 15, 31 and 63 seconds, not seventy times: {resent}, {gaps:?}"
+    );
+    // What is confirmed in time makes it an ordinary broker again.
+    let lid = s.link();
+    s.say(lid, 1, &kit::ack(1, false));
+    s.later(200_000);
+    s.publish(sid, "", "q", false, "2");
+    let before = s.hub.look_upstream(umbel::session::UpstreamId(0)).unwrap().resent;
+    s.later(2_000);
+    assert_eq!(s.hub.look_upstream(umbel::session::UpstreamId(0)).unwrap().resent, before + 1);
+}
+
+#[test]
 fn a_links_lifetime_is_shortened_by_no_more_than_its_jitter() {
     for percent in [0, 50] {
         let settings = UpstreamSettings {

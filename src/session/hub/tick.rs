@@ -13,6 +13,10 @@ use crate::wire::method::{MethodId, MethodWriter};
 
 /// A lane without anything for so long gives back the room that it had for it.
 const QUIET_MS: u64 = 1_000;
+
+/// The confirm timeout is doubled so often at most: from 30 s to 16 minutes.
+const PATIENCE_MAX: u32 = 5;
+
 /// Publishes that wait and are judged again in one go.
 const WAITING_JUDGED_MAX: usize = 20_000;
 
@@ -249,11 +253,14 @@ impl Hub {
             }
             let limit =
                 self.upstreams.get(lane.upstream.0).map_or(u64::MAX, |u| u.settings.confirm_timeout_ms);
+            let patience = self.pools.get(lane.pool.0).map_or(0, |p| p.patience);
+            let limit = limit.saturating_mul(1 << patience);
             if now.ms.saturating_sub(lane.first_ms) > limit && !late.contains(&lid) {
                 late.push(lid);
             }
         }
         for lid in late {
+            self.be_patient(now, lid);
             self.link_failed(now, lid, "no confirm within the confirm timeout");
         }
         for lane_id in idle {
@@ -264,6 +271,18 @@ impl Hub {
         }
         for lane_id in due {
             self.seek(now, lane_id);
+        }
+    }
+
+    /// A broker that was too late, and now gets all of it once more, needs longer, not the same again: what is sent over and over before
+    /// anything of it is confirmed keeps a slow broker from ever being done.
+    fn be_patient(&mut self, now: Now, lid: LinkId) {
+        let Some(link) = self.links.get(lid.0) else { return };
+        let LinkUse::Pooled(pool) = link.used else { return };
+        let confirm_ms = self.upstreams.get(link.upstream.0).map_or(0, |u| u.settings.confirm_timeout_ms);
+        if let Some(p) = self.pools.get_mut(pool.0) {
+            p.patience = (p.patience + 1).min(PATIENCE_MAX);
+            p.patience_fades_ms = now.ms.saturating_add(confirm_ms.saturating_mul(4 << p.patience));
         }
     }
 
@@ -314,7 +333,10 @@ impl Hub {
         for id in ids {
             let pool = PoolId(id);
             self.serve(now, pool);
-            let Some(p) = self.pools.get(id) else { continue };
+            let Some(p) = self.pools.get_mut(id) else { continue };
+            if p.patience > 0 && now.ms >= p.patience_fades_ms {
+                p.patience = 0;
+            }
             let idle_ms = self.upstreams.get(p.upstream.0).map_or(60_000, |u| u.settings.link_idle_ms);
             if p.lanes > 0 || now.ms.saturating_sub(p.idle_since_ms) < idle_ms {
                 continue;
