@@ -1,6 +1,7 @@
 """Producers under a fault: raw AMQP ones for volume and real Celery ones, each with a journal of what returned."""
 
 import json
+import select
 import subprocess
 import sys
 import threading
@@ -32,9 +33,10 @@ class Raw:
         self.process = Process([sys.executable, RAW, json.dumps(order)], Path(directory) / f"{name}.log",
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def wait_ready(self):
-        line = self.process.popen.stdout.readline()
-        assert line == b"ready\n", f"producer {self.name} said {line!r}:\n{self.process.tail()}"
+    def wait_ready(self, timeout=40):
+        told, _, _ = select.select([self.process.popen.stdout], [], [], timeout)
+        line = self.process.popen.stdout.readline() if told else b"nothing"
+        assert line == b"ready\n", f"producer {self.name} said {line!r}:\n{self.journal().exceptions[-1:]}\n{self.process.tail()}"
         return self
 
     def returned(self, kind=b"r"):
@@ -137,7 +139,8 @@ class Tasks:
         self.producer.stop()
 
     def kill(self):
-        self.producer.kill()
+        if self.producer.process:
+            self.producer.kill()
 
 
 class Loads:

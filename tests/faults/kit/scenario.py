@@ -16,7 +16,7 @@ class Expect:
     corrupted: int = 0
     unknown: int = 0
     exceptions: int | None = 0    # that producers saw
-    slowest: float | None = 0.5   # seconds of the longest publish call
+    slowest: float | None = 1.0   # seconds of the longest publish call: py-amqp's kernel gives up after that
     recovery: float | None = 10.0  # seconds from the end of the fault until nothing more waits than usual
     memory: float = 160.0         # MiB, resident, at the most
     ledger: bool = True           # accepted = forwarded + spooled + refused + expired

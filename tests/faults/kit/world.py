@@ -3,6 +3,7 @@
 import random
 import shutil
 import time
+import traceback
 from contextlib import contextmanager
 
 from harness.process import wait_for
@@ -10,11 +11,12 @@ from harness.relay import Relay
 from harness.umbel import Umbel
 
 from . import drain as draining
+from . import message
 from .load import Loads, Raw, Tasks
 from .watch import Watch, in_flight
 
 # Quick to notice a silent broker, quick to come back.
-EAGER = ('heartbeat = "2s"\nconfirm_timeout = "4s"\nconnect_timeout = "2s"\n'
+EAGER = ('heartbeat = "2s"\nconfirm_timeout = "15s"\nconnect_timeout = "2s"\n'
          '[upstreams.default.retry]\ninterval_start = "0s"\ninterval_step = "100ms"\ninterval_max = "500ms"\n')
 
 
@@ -31,7 +33,7 @@ class World:
         self.vhost, self.broker, self.queues = "/", None, []
         self.checks, self.notes = [], []
         self.healed_at = None
-        self.exits = []
+        self.exits, self.early = [], []
 
     # what there is
 
@@ -141,6 +143,8 @@ class World:
     def settle(self, timeout=30):
         """The producers say goodbye; then until Umbel owes nobody anything and the queues are still."""
         self.loads.stop()
+        for thing in self.others:
+            thing.stop()
         for umbel in self.umbels:
             if umbel.process is not None and umbel.process.alive():
                 self._settle_one(umbel, timeout)
@@ -157,8 +161,13 @@ class World:
                 return
             time.sleep(0.1)
 
+    def taken(self, queue, messages):
+        """Messages that the scenario itself has taken out of a queue: they have arrived."""
+        self.early += [(queue, message.read(m.body, m.properties)) for m in messages]
+
     def arrivals(self):
-        out = draining.drain(self.broker, self.vhost, self.queues) if self.broker is not None and self.queues else []
+        out = list(self.early)
+        out += draining.drain(self.broker, self.vhost, self.queues) if self.broker is not None and self.queues else []
         for mock in self.mocks:
             out += mock.arrivals()
         return out
@@ -174,15 +183,13 @@ class World:
                 self.exits.append(umbel.stop())
 
     def close(self):
-        self.loads.kill()
-        for watch in self.watches.values():
-            watch.end()
-        for umbel in self.umbels:
-            if umbel.process:
-                umbel.process.kill()
-        for thing in (*self.others, *self.relays, *self.mocks):
-            thing.stop()
-        for node in self.nodes:
-            node.remove()
+        """Everything is gone, whatever has happened."""
+        ends = [self.loads.kill, *(w.end for w in self.watches.values()), *(u.process.kill for u in self.umbels if u.process),
+                *(thing.stop for thing in (*self.others, *self.relays, *self.mocks)), *(node.remove for node in self.nodes)]
         if self.broker is not None and self.broker not in self.nodes:
-            self.broker.eval(f'catch rabbit_vhost:delete(<<"{self.vhost}">>, <<"tests">>)')
+            ends.append(lambda: self.broker.eval(f'catch rabbit_vhost:delete(<<"{self.vhost}">>, <<"tests">>)'))
+        for end in ends:
+            try:
+                end()
+            except Exception:
+                traceback.print_exc()

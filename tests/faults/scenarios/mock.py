@@ -137,7 +137,7 @@ class NeverOnTheFirst(Mock):
 @scenario("a broker that takes publishes and confirms none, heartbeats going on", rows=4, short=True, duplicated="resent", recovery=12.0)
 def confirms_never(world):
     """After confirm_timeout (4 s here) the connection is given up and what was on it goes over another."""
-    door, mock = before(world, NeverOnTheFirst)
+    door, mock = before(world, NeverOnTheFirst, eager=False, upstream_options='confirm_timeout = "4s"')
     mock.silent = len(mock.peers) + 1
     world.raw(door, rate=300, confirms=True, window=5_000)
     world.sleep(2)

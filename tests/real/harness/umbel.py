@@ -94,8 +94,9 @@ class Umbel:
 
     def metrics(self):
         """{'name{label="value"}': number}"""
+        status, text = self.get("/metrics")
         out = {}
-        for line in self.get("/metrics")[1].splitlines():
+        for line in text.splitlines() if status == 200 else []:
             found = re.match(r"([a-zA-Z_:][^ ]*(?:\{.*\})?) ([^ ]+)$", line)
             if found and not line.startswith("#"):
                 out[found[1]] = float(found[2])
