@@ -26,6 +26,7 @@ class Given:
     def __init__(self, address):
         host, port = address.split(":")
         self.address = (host, int(port))
+        self.port = self.address[1]
 
     def url(self):
         return "amqp://guest:guest@%s:%d/" % self.address

@@ -53,7 +53,9 @@ def reset(w):
 def test_a_connection_error_is_its_makers_alone(umbel, bystander, fault):
     w = login(umbel)
     w.send(message(1, b"before", routing_key="i.nowhere") + fault)
-    w.expect("connection.close")
+    kind, _, data = w.frame(30)
+    # RabbitMQ 4 answers an unknown exchange type on the channel.
+    assert kind == wire.METHOD and wire.parse(data)[0] in ("connection.close", "channel.close")
     w.close()
     bystander.unharmed()
 
