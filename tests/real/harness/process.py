@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import resource
 import signal
 import socket
@@ -17,11 +18,15 @@ _handed_out = set()
 
 
 def free_port():
-    """A loopback port that was free a moment ago and that we have not handed out before."""
+    """A loopback port that was free a moment ago and that we have not handed out before. Below those that the kernel lends to
+    connections: one of these may be anybody's by the time it is bound."""
     while True:
+        port = random.randrange(12000, 32000)
         with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         if port not in _handed_out:
             _handed_out.add(port)
             return port
