@@ -147,6 +147,8 @@ def test_an_idle_lease_goes_back_and_is_lent_again_as_it_is(node):
         for client in (first, again):
             assert client.call(1, "channel.close", reply_code=200) == {}
         metric(umbel, 1, "umbel_leases", state="free")
+        for client in (first, again):
+            client.close()
         assert umbel.stop() == 0
 
 
