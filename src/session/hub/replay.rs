@@ -294,13 +294,16 @@ impl Hub {
             return None;
         }
         let (needs, declarations) = Needs::unpack(&record.method)?;
-        let target = Target {
-            name: String::from_utf8_lossy(needs.name).into_owned(),
-            methods: declarations.into_iter().map(<[u8]>::to_vec).collect(),
-        };
+        let target = (!declarations.is_empty()).then(|| {
+            Rc::new(Target {
+                name: String::from_utf8_lossy(needs.name).into_owned(),
+                methods: declarations.into_iter().map(<[u8]>::to_vec).collect(),
+            })
+        });
+        let met = target.is_none();
         let otherwise = (!needs.otherwise.is_empty()).then(|| needs.otherwise.to_vec());
         let home =
             self.upstreams.iter().position(|u| u.settings.name.as_bytes() == needs.home).map(UpstreamId);
-        Some((needs.publish, Wait::on(Way { target: Some(Rc::new(target)), otherwise, home }, false)))
+        Some((needs.publish, Wait::on(Way { target, otherwise, home }, met)))
     }
 }

@@ -131,18 +131,20 @@ impl Hub {
         let b = self.backlog_of(self.lanes.get(lane_id.0)?.pool)?;
         let (method, header, body) = frames.parts()?;
         let packed;
-        let (method, flags) =
-            match wait.filter(|w| !w.met).and_then(|w| w.way.target.as_ref().map(|t| (w, t))) {
-                Some((wait, target)) => {
-                    let otherwise = wait.way.otherwise.as_deref().unwrap_or_default();
-                    let home = wait.way.home.and_then(|home| self.upstreams.get(home.0));
-                    let home = home.map_or(&[][..], |u| u.settings.name.as_bytes());
-                    let needs = Needs { name: target.name.as_bytes(), otherwise, home, publish: method };
-                    packed = needs.pack(&target.methods);
-                    (packed.as_slice(), flags | HAS_NEEDS)
-                }
-                None => (method, flags),
-            };
+        // What is there now may be gone when it comes back: its way out goes with it.
+        let way = wait.map(|w| &w.way).filter(|way| way.target.is_some() || way.otherwise.is_some());
+        let (method, flags) = match way {
+            Some(way) => {
+                let otherwise = way.otherwise.as_deref().unwrap_or_default();
+                let home = way.home.and_then(|home| self.upstreams.get(home.0));
+                let home = home.map_or(&[][..], |u| u.settings.name.as_bytes());
+                let (name, methods) =
+                    way.target.as_ref().map_or((&[][..], &[][..]), |t| (t.name.as_bytes(), &t.methods[..]));
+                packed = Needs { name, otherwise, home, publish: method }.pack(methods);
+                (packed.as_slice(), flags | HAS_NEEDS)
+            }
+            None => (method, flags),
+        };
         self.append(now, b, which, lane_id, flags, (method, header, &body))
     }
 
