@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::clock::Clock;
 use super::load::Loaded;
 use super::shelf::Shelf;
+use super::spool::Owned;
 use super::thread::Thread;
 use super::tls::{self, Outgoing};
 use crate::config::Config;
@@ -73,10 +74,13 @@ async fn live(what: Serve) -> io::Result<()> {
     metrics.config.start_seconds.set(Duration::from_micros(super::clock::now_us()).as_secs_f64());
     metrics.config.last_successful.set(1);
     super::reload::in_force(&loaded, &metrics);
+    // Whoever shares its port may find its predecessor still draining into the spool.
+    let owned = if config.listen.reuse_port { Owned::Wait } else { Owned::Refuse };
     let shelf = match &config.spool {
         None => None,
         Some(settings) => Some(
-            super::shelf::open(settings, &metrics).map_err(|e| other(format!("{}: {e}", settings.path)))?,
+            super::shelf::open(settings, owned, &metrics)
+                .map_err(|e| other(format!("{}: {e}", settings.path)))?,
         ),
     };
     // Logins are hashed with the spool's salt, so that whoever left something there is known again.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::spool::{
-    Completion, Publish, QueueId, QueueKey, Recovered, Refused, Spool as Store, SpoolHealth, SpoolSettings,
+    Completion, Owned, Publish, QueueId, QueueKey, Recovered, Refused, Spool as Store, SpoolHealth,
+    SpoolSettings,
 };
 use super::thread::Thread;
 use crate::config;
@@ -51,7 +52,7 @@ pub struct Opened {
 }
 
 /// Opens the configured spool.
-pub fn open(settings: &config::Spool, metrics: &Arc<Metrics>) -> std::io::Result<Opened> {
+pub fn open(settings: &config::Spool, owned: Owned, metrics: &Arc<Metrics>) -> std::io::Result<Opened> {
     let news = Arc::new(Notify::new());
     let waker = Arc::clone(&news);
     let bounds = SpoolSettings {
@@ -59,6 +60,7 @@ pub fn open(settings: &config::Spool, metrics: &Arc<Metrics>) -> std::io::Result
         max_age: settings.max_age,
         group_commit: settings.group_commit,
         fsync: settings.fsync,
+        owned,
         ..SpoolSettings::default()
     };
     let (store, recovered) =
@@ -211,6 +213,7 @@ impl Shelf {
             }
             Completion::Recovered(recovered) => {
                 say_recovered(&recovered, &self.metrics);
+                thread.hub.borrow_mut().spool_opened();
                 for queue in found(&recovered) {
                     thread.hub.borrow_mut().spool_found(now, queue);
                 }

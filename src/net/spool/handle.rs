@@ -122,7 +122,10 @@ impl Spool {
 
     fn learn(&mut self, recovered: &Recovered) {
         for (id, key, next) in &recovered.names {
-            self.ids.entry(key.clone()).or_insert(*id);
+            // One that was made up before the store could be read has nothing in it.
+            if let Some(made_up) = self.ids.insert(key.clone(), *id).filter(|made_up| made_up != id) {
+                self.lines.remove(&made_up);
+            }
             let line = self.lines.entry(*id).or_insert_with(|| Line::new(key.clone()));
             line.next = line.next.max(*next);
         }

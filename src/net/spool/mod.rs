@@ -73,6 +73,17 @@ pub struct SpoolSettings {
     pub fsync: bool,
     /// Octets on their way to the disk at most.
     pub in_flight_max: u64,
+    /// What becomes of a spool that another process owns.
+    pub owned: Owned,
+}
+
+/// What becomes of a spool that another process owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owned {
+    /// It cannot be opened.
+    Refuse,
+    /// It takes nothing until that process has gone: a successor starts while its predecessor drains.
+    Wait,
 }
 
 impl Default for SpoolSettings {
@@ -83,6 +94,7 @@ impl Default for SpoolSettings {
             group_commit: Duration::from_millis(2),
             fsync: true,
             in_flight_max: 32 << 20,
+            owned: Owned::Refuse,
         }
     }
 }

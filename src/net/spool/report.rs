@@ -19,6 +19,8 @@ pub enum SpoolHealth {
     Full,
     /// The disk cannot be written to. What is there can be read.
     ReadOnly,
+    /// Another process owns it, and is waited for.
+    Owned(String),
     /// Something else: its words.
     Failed(String),
 }
@@ -29,6 +31,7 @@ impl fmt::Display for SpoolHealth {
             Self::Ok => f.write_str("ready"),
             Self::Full => f.write_str("the spool's disk is full"),
             Self::ReadOnly => f.write_str("the spool's disk is read-only"),
+            Self::Owned(why) => f.write_str(why),
             Self::Failed(why) => write!(f, "the spool failed: {why}"),
         }
     }
@@ -36,10 +39,11 @@ impl fmt::Display for SpoolHealth {
 
 impl SpoolHealth {
     pub(super) fn of_io(error: &io::Error) -> Self {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, ResourceBusy, StorageFull};
         match error.kind() {
             StorageFull | QuotaExceeded | FileTooLarge => Self::Full,
             ReadOnlyFilesystem => Self::ReadOnly,
+            ResourceBusy => Self::Owned(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

@@ -137,7 +137,7 @@ impl Writer {
             due.retry = Some((at, pause));
             if at <= now {
                 self.keeper.retry(now_us());
-                let pause = if *self.keeper.health() == SpoolHealth::Full {
+                let pause = if matches!(self.keeper.health(), SpoolHealth::Full | SpoolHealth::Owned(_)) {
                     RETRY.0
                 } else {
                     (pause * 2).min(RETRY.1)

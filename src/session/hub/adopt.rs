@@ -12,6 +12,18 @@ use crate::session::upstream::Pool;
 use crate::session::{Credentials, Now, PoolId, SessionId, UpstreamId};
 
 impl Hub {
+    /// The spool could be opened at last, or anew: its queues are asked for again.
+    pub fn spool_opened(&mut self) {
+        for (_, backlog) in &mut self.backlogs {
+            for which in [Which::Ahead, Which::Main] {
+                let line = backlog.line(which);
+                if line.waiting == 0 && !line.reading {
+                    line.queue = None;
+                }
+            }
+        }
+    }
+
     /// A queue of an earlier life, or one that is known and was looked at again.
     pub fn spool_found(&mut self, now: Now, found: SpoolFound) {
         let which = if found.key.ahead { Which::Ahead } else { Which::Main };

@@ -8,11 +8,11 @@ from kit.scenario import scenario
 SHARED = "reuse_port = true"
 
 
-def successor(world, first, target):
+def successor(world, first, target, rules="", options=""):
     """A second Umbel on the first one's port (SO_REUSEPORT), as a rolling restart on one host has it."""
-    second = world.umbel([target.url()], start=False, listen=SHARED)
+    second = world.umbel([target.url()], start=False, listen=SHARED, upstream_options=options)
     second.port = first.port
-    second.write_config()
+    second.write_config(rules)
     second.start()
     return second
 
@@ -105,3 +105,28 @@ def told_twice(world):
     relay.heal()
     door.start()
     world.healed()
+
+
+@scenario("SIGTERM in an outage, a second instance on the same port and the same spool", rows=(13, 41), short=True, exceptions=None, slowest=None,
+          ledger=False, duplicated=100, recovery=20.0)
+def handed_over_with_its_spool(world):
+    """The successor starts while the first owns the spool, takes it over when that has left it, and sends the rest."""
+    relay = world.relay(world.node())
+    world.queue("q")
+    rules = f'[spool]\npath = "{world.place}/spool"\n'
+    options = 'window_messages = 200\n'
+    first = world.door(relay, rules, options, listen=SHARED)
+    producer = world.raw(first, channels=2, rate=500, reconnect=False)
+    world.sleep(0.5)
+    second = successor(world, first, relay, rules, options)
+    world.check("the successor waits for the spool", not second.status()["spool"]["accepting"])
+    relay.cut()
+    world.sleep(1.5)
+    producer.stop()
+    producer.join()
+    status = first.stop()
+    world.check(f"exit status 0, not {status}", status == 0)
+    world.wait(lambda: second.status()["spool"]["accepting"], 10, "the successor to own the spool")
+    world.note(f'{second.status()["spool"]["messages"]} messages taken over')
+    relay.heal()
+    world.wait(lambda: second.status()["spool"]["messages"] == 0, 20, "an empty spool")

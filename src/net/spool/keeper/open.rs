@@ -5,13 +5,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::SpoolSettings;
 use super::super::disk::{Media, Overlay, SyncMode};
 use super::super::index::Index;
 use super::super::place::Place;
 use super::super::report::{Recovered, SpoolHealth};
 use super::super::salvage::{self, Finds, Raised};
 use super::super::store::{Store, StoreError};
+use super::super::{Owned, SpoolSettings};
 use super::{Keeper, Opener, quarantine};
 use crate::wire::num::u64_of;
 
@@ -49,10 +49,16 @@ impl Keeper {
         };
         match keeper.begin(now_us) {
             Ok(recovered) => Ok((keeper, recovered)),
-            Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::ResourceBusy => Err(error),
+            Err(StoreError::Io(error))
+                if error.kind() == io::ErrorKind::ResourceBusy && keeper.settings.owned == Owned::Refuse =>
+            {
+                Err(error)
+            }
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "the spool cannot be opened; trying again");
                 keeper.health = SpoolHealth::of(&error);
+                // Its owner's secret is ours, too: logins are hashed with it from the start.
+                keeper.salt = Place::peek(path);
                 Ok((keeper, Recovered::default()))
             }
         }

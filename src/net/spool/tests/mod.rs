@@ -197,3 +197,30 @@ fn two_owners_are_one_too_many() {
     let second = Spool::open(dir.path(), SpoolSettings::default(), Box::new(|| {}));
     assert_eq!(second.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
 }
+
+#[test]
+fn a_successor_waits_for_its_predecessor_and_finds_what_that_left() {
+    let dir = Dir::new("successor");
+    let (mut first, _) = open(&dir, SpoolSettings::default());
+    let queue = first.queue(&key("app"));
+    let waits = SpoolSettings { owned: Owned::Wait, ..SpoolSettings::default() };
+    let (mut second, recovered) = open(&dir, waits);
+    assert_eq!(
+        (recovered.records, second.salt()),
+        (0, first.salt()),
+        "logins are hashed alike from the start"
+    );
+    assert!(matches!(second.health(), SpoolHealth::Owned(why) if why.contains("in use")));
+    let made_up = second.queue(&key("app"));
+    assert!(matches!(second.append(made_up, &publish(b"x")), Err(Refused::Disk(SpoolHealth::Owned(_)))));
+    first.append(queue, &publish(b"left")).unwrap();
+    synced(&mut first, queue, 1);
+    drop(first);
+    let found = until(&mut second, |c| match c {
+        Completion::Recovered(recovered) => Some(recovered.records),
+        _ => None,
+    });
+    assert_eq!((found, second.queue(&key("app"))), (1, queue));
+    assert_eq!(all(&mut second, queue)[0].body(), b"left");
+    assert_eq!(second.append(queue, &publish(b"next")), Ok(2));
+}
