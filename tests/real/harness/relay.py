@@ -60,7 +60,10 @@ class Relay:
     # what can be done to those who pass
 
     def heal(self):
+        """A hole that ends would leave a stream with a piece missing, which TCP never delivers: who was in it is reset."""
         self.refusing = False
+        if any(way.black_hole for way in self.ways):
+            self.reset()
         for way in self.ways:
             way.heal()
 
