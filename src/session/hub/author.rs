@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::Hub;
 use super::books::Exit;
-use super::publish::Frames;
+use super::frames::Frames;
 use crate::session::judge::{Authored, Settle, Settled};
 use crate::session::lane::{Kind, Lane, PublishFlags, Wait};
 use crate::session::{LaneId, Now, SessionId, UpstreamId};

@@ -285,7 +285,7 @@ impl Hub {
             let Some(link) = self.links.get_mut(lid.0) else { return };
             if let Store::Own(bytes) = &item.store {
                 let frame_max = link.tune.frame_max;
-                let frames = super::publish::Frames::Raw(bytes);
+                let frames = super::frames::Frames::Raw(bytes);
                 let spot = frames.keep(&mut link.out, &mut self.spares, up, frame_max);
                 item.store = Store::Stream(spot);
             }

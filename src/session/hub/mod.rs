@@ -1,13 +1,16 @@
 //! The Hub: sessions, lanes, links and pools of one data thread, driven by bytes and time.
 
 mod adopt;
+mod assembly;
 mod audit;
 mod author;
 mod blocked;
 mod books;
 mod connection;
 mod deliver;
+mod entry;
 mod farewell;
+mod frames;
 mod lease;
 mod link;
 mod login;
@@ -17,6 +20,7 @@ mod methods;
 mod moves;
 mod pin;
 mod publish;
+mod relay;
 mod replay;
 mod retry;
 mod returned;
@@ -348,7 +352,7 @@ impl Hub {
             }
             let state = s.state;
             let rest = buf.get(at..).unwrap_or(&[]);
-            if state == State::Running && publish::begins_publish(rest) {
+            if state == State::Running && assembly::begins_publish(rest) {
                 let took = self.publishes(now, sid, rest, judge);
                 at += took;
                 if took > 0 {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::Hub;
 use super::books::Exit;
-use super::publish::Frames;
+use super::frames::Frames;
 use crate::session::backlog::BacklogId;
 use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
 use crate::session::lane::{Kind, Lane, PublishFlags, Wait, Way};

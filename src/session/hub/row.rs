@@ -10,9 +10,10 @@
 use std::rc::Rc;
 
 use super::Hub;
+use super::assembly::look_ahead;
+use super::frames::Frames;
 use super::lease::CROWDED_BYTES;
 use super::moves::Moves;
-use super::publish::{Frames, look_ahead};
 use crate::session::client::{Channel, ChannelState, Gate, Session, State};
 use crate::session::confirm::ConfirmWindow;
 use crate::session::judge::{Decision, Edited, Judge, PublishView, SessionFacts};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Hub;
-use super::publish::Frames;
+use super::frames::Frames;
 use crate::session::LaneId;
 use crate::session::judge::{PublishView, SessionFacts};
 use crate::session::lane::Kind;
