@@ -22,10 +22,10 @@ impl Hub {
         let own = self.sessions.get(sid.0).map_or(UpstreamId(0), |s| s.upstream);
         let Some(lane) = self.lane_for(now, sid, ch, own) else { return Ok(()) };
         let full = self.window_full(lane, u64_of(payload.len()));
-        let (payload, nowait) = super::methods::without_nowait(id, payload);
+        let (payload, nowait) = super::needs::without_nowait(id, payload);
         let mut frame = Vec::with_capacity(payload.len() + FRAME_OVERHEAD);
         write_frame(&mut frame, FrameKind::Method, ChannelId(ch), &payload);
-        if super::methods::has_reply(id) {
+        if super::needs::has_reply(id) {
             // What is answered here does not overtake what the broker has yet to answer.
             let owing =
                 self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)).is_some_and(|c| c.lane_replies > 0);

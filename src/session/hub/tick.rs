@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Action, Hub};
-use crate::session::client::{Gate, Pin, State};
+use crate::session::client::{Gate, State};
 use crate::session::judge::{Decision, Judge, Settled};
 use crate::session::lane::{Kind, Store};
 use crate::session::upstream::{LinkState, LinkUse};
@@ -351,56 +351,6 @@ impl Hub {
             if users == 0 && !self.spills(pool) && self.pools.get(id).is_some_and(|p| p.links.is_empty()) {
                 self.forget_pool(pool);
             }
-        }
-    }
-
-    /// Barriers whose wait is over.
-    pub(super) fn open_barriers(&mut self, now: Now) {
-        if self.barriers.is_empty() {
-            return;
-        }
-        let waiting = std::mem::take(&mut self.barriers);
-        for sid in waiting {
-            let number = match self.sessions.get(sid.0).map(|s| s.gate) {
-                Some(Gate::Number(ch)) => self.number_is_taken(sid, ch),
-                _ => false,
-            };
-            let Some(s) = self.sessions.get_mut(sid.0) else { continue };
-            match s.gate {
-                Gate::Number(_) => {
-                    if number {
-                        self.barriers.push(sid);
-                        continue;
-                    }
-                }
-                Gate::Barrier { until_ms, orphans } => {
-                    let ghosts = orphans.is_some_and(|settled| {
-                        self.upstreams
-                            .get(s.upstream.0)
-                            .is_some_and(|u| u.orphaned > 0 && u.orphans_settled < settled)
-                    });
-                    if (s.unsettled > 0 || ghosts) && now.ms < until_ms {
-                        self.barriers.push(sid);
-                        continue;
-                    }
-                    s.passed = true;
-                }
-                Gate::Replies { channel, owed, until_ms } => {
-                    if let Some(c) = s.channel(channel)
-                        && c.owes(owed)
-                    {
-                        if now.ms < until_ms {
-                            self.barriers.push(sid);
-                            continue;
-                        }
-                        c.waived = true;
-                    }
-                }
-                Gate::Open | Gate::Upstream => continue,
-            }
-            s.gate = Gate::Open;
-            debug_assert!(!matches!(s.pin, Pin::Dialing(_)), "a barrier stands behind the pin");
-            self.actions.push_back(Action::Resume(sid));
         }
     }
 }
