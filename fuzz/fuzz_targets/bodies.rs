@@ -27,7 +27,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     let pieces = [&patched[..]];
     let after = read(&Publish { body: &pieces, ..publish }, &limits);
     if let (Reading::Task(before), Reading::Task(after)) = (&before, &after) {
-        assert_eq!((before.name(), &before.id), (after.name(), &after.id));
+        assert_eq!((before.name(), before.id()), (after.name(), after.id()));
         assert!(after.expires_at() == Some(AT));
     }
 });
