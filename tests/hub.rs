@@ -12,6 +12,7 @@
 
 mod hub {
     pub mod blame;
+    pub mod disk;
     pub mod goodbyes;
     pub mod mechanisms;
     pub mod retries;

@@ -201,12 +201,14 @@ async fn keep_the_rest(thread: &Rc<Thread>, shelf: &Shelf) -> u64 {
     let all = async {
         loop {
             left = thread.hub.borrow_mut().spool_the_rest(thread.now());
+            let nothing_new = shelf.is_settled();
             while !shelf.is_settled() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 shelf.poll(thread);
             }
             shelf.poll(thread);
-            if left == 0 || left >= before {
+            // What was on its way may have been given back: only what stays away is kept.
+            if (left == 0 && nothing_new) || (left > 0 && left >= before) {
                 break;
             }
             before = left;

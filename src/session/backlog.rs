@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! on disk:  ahead │ ▮▮▮ │  then  main │ ▮▮▮▮▮▮▮▮ … ◀── new ones, while it spills
-//! in hand:  ready ◀── read, a piece at a time      then  held (given back by the disk)   then  what waits behind on its lanes
+//! in hand:  ready ◀── read, a piece at a time; behind each line, what the disk gave back of it; then what waits behind on its lanes
 //! ```
 //! Nothing overtakes: a lane's publish goes behind all that the backlog has, until there is nothing.
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::spool::{SpoolKey, SpoolQueue, SpoolRecord};
 use super::{LaneId, PoolId, SessionId};
@@ -46,6 +46,24 @@ pub(super) struct Line {
     pub(super) awaited: VecDeque<Awaited>,
     /// A run of records that may be removed.
     pub(super) done: Option<(u64, u64)>,
+    /// Given back by the disk, in order: on disk again before anything else, or sent once everything of the line is.
+    pub(super) held: VecDeque<SpoolRecord>,
+    /// So many of them, at the front, were given back since one was last tried again.
+    pub(super) held_lately: usize,
+}
+
+impl Line {
+    /// The disk gives a record back: before what it has not been given again.
+    pub(super) fn hold(&mut self, record: SpoolRecord) {
+        self.held.insert(self.held_lately.min(self.held.len()), record);
+        self.held_lately += 1;
+    }
+
+    /// The next to be tried again.
+    pub(super) fn next_held(&mut self) -> Option<SpoolRecord> {
+        self.held_lately = 0;
+        self.held.pop_front()
+    }
 }
 
 /// Which line.
@@ -80,6 +98,8 @@ pub(super) struct Backlog {
     pub(super) spilling: bool,
     pub(super) ahead: Line,
     pub(super) main: Line,
+    /// Records of `ahead` by the records of `main` that they are to replace: those go when these are on disk, not before.
+    pub(super) moved: FxHashMap<u64, u64>,
     /// Read from this line, not sent yet.
     pub(super) ready: VecDeque<SpoolRecord>,
     pub(super) ready_of: Which,
@@ -87,8 +107,6 @@ pub(super) struct Backlog {
     pub(super) replay: Option<LaneId>,
     /// Declarations that are in it.
     pub(super) declared: FxHashSet<Box<[u8]>>,
-    /// Given back by the disk: sent once everything on disk is.
-    pub(super) held: VecDeque<SpoolRecord>,
     /// How many may be sent now, in thousandths, and when that was last counted.
     pub(super) credit: u64,
     pub(super) credit_ms: u64,
@@ -102,11 +120,11 @@ impl Backlog {
             spilling: false,
             ahead: Line::default(),
             main: Line::default(),
+            moved: FxHashMap::default(),
             ready: VecDeque::new(),
             ready_of: Which::Main,
             replay: None,
             declared: FxHashSet::default(),
-            held: VecDeque::new(),
             credit: 0,
             credit_ms: 0,
         }
@@ -130,12 +148,17 @@ impl Backlog {
 
     /// The line that is read now.
     pub(super) fn current(&self) -> Which {
-        if self.ahead.waiting > 0 { Which::Ahead } else { Which::Main }
+        if self.ahead.waiting > 0 || !self.ahead.held.is_empty() { Which::Ahead } else { Which::Main }
     }
 
     /// Records of both lines, and those that the disk gave back.
     pub(super) fn records(&self) -> u64 {
-        self.ahead.waiting + self.main.waiting + u64_of(self.held.len())
+        self.ahead.waiting + self.main.waiting + self.held()
+    }
+
+    /// Those that the disk gave back.
+    pub(super) fn held(&self) -> u64 {
+        u64_of(self.ahead.held.len() + self.main.held.len())
     }
 
     /// Whether nothing is left, so that publishes may go straight on.
@@ -204,6 +227,26 @@ mod tests {
             sent += now;
         }
         assert!((70..=75).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn what_the_disk_gives_back_twice_keeps_its_place_before_what_it_was_given_once() {
+        let record = |number| SpoolRecord {
+            number,
+            flags: 0,
+            method: Vec::new(),
+            header: Vec::new(),
+            body: Vec::new(),
+            aged: false,
+        };
+        let mut line = Line::default();
+        (1..=4).for_each(|number| line.hold(record(number)));
+        // Two are on their way to the disk again, under new numbers, and come back one by one.
+        assert_eq!([line.next_held().unwrap().number, line.next_held().unwrap().number], [1, 2]);
+        line.hold(record(5));
+        line.hold(record(6));
+        let numbers: Vec<u64> = line.held.iter().map(|r| r.number).collect();
+        assert_eq!(numbers, [5, 6, 3, 4]);
     }
 
     #[test]

@@ -97,6 +97,11 @@ impl Wait {
     pub(super) fn on(way: Way, met: bool) -> Self {
         Self { way: Rc::new(way), behind: false, met }
     }
+
+    /// For nothing but the backlog.
+    pub(super) fn behind() -> Self {
+        Self { behind: true, ..Self::on(Way::default(), true) }
+    }
 }
 
 /// A target, and the way out.

@@ -38,6 +38,8 @@ struct State {
     /// Percent of the times that it has done something when it is looked at.
     pace: u64,
     records_max: usize,
+    /// What it did, to be read.
+    notes: Vec<String>,
 }
 
 /// What has come of something.
@@ -51,6 +53,16 @@ pub enum News {
 /// Shared by the Hub and the world.
 #[derive(Clone)]
 pub struct Disk(Rc<RefCell<State>>);
+
+impl State {
+    fn note(&mut self, what: &str, queue: usize, records: &[SpoolRecord]) {
+        let ahead = if self.queues[queue].key.ahead { " ahead" } else { "" };
+        let name =
+            |r: &SpoolRecord| format!("{}={}", r.number, id_of(r).map_or_else(|| "other".into(), Id::name));
+        let names: Vec<String> = records.iter().map(name).collect();
+        self.notes.push(format!("disk {what} queue {queue}{ahead}: {}", names.join(" ")));
+    }
+}
 
 fn id_of(record: &SpoolRecord) -> Option<Id> {
     let name = kit::message_id(&record.header).filter(|_| !record.header.is_empty())?;
@@ -83,6 +95,9 @@ impl Disk {
         let mut s = self.0.borrow_mut();
         let (ill, pace) = (s.ill, s.pace);
         let mut news = Vec::new();
+        for line in std::mem::take(&mut s.notes) {
+            ledger.note(|| line);
+        }
         for (n, queue) in s.queues.iter_mut().enumerate() {
             let fresh: Vec<u64> = queue.records.iter().filter(|(_, r)| !r.synced).map(|(n, _)| *n).collect();
             if fresh.is_empty() || !rng.chance(pace) {
@@ -132,6 +147,16 @@ impl Disk {
         if s.queues.iter().all(|q| q.records.values().all(|r| r.synced)) && rng.chance(50) {
             s.queues.iter_mut().for_each(Queue::purge);
         }
+        for news in &news {
+            match news {
+                News::GivenBack(queue, records) => s.note("gives back", queue.0 as usize, records),
+                News::Records(queue, records, _) => s.note("has read", queue.0 as usize, records),
+                News::Synced(queue, upto) => {
+                    s.notes.push(format!("disk has synced queue {} up to {upto}", queue.0))
+                }
+                News::ReadFailed(_) => {}
+            }
+        }
         news
     }
 
@@ -154,7 +179,7 @@ impl Disk {
     pub fn crash(&self, in_peace: bool) -> (Vec<SpoolFound>, Vec<(Rc<str>, Id)>) {
         let mut s = self.0.borrow_mut();
         s.asks.clear();
-        let (mut found, mut left) = (Vec::new(), Vec::new());
+        let (mut found, mut left, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         for (n, queue) in s.queues.iter_mut().enumerate() {
             queue.records.retain(|_, r| r.synced);
             if in_peace {
@@ -164,7 +189,11 @@ impl Disk {
             let ids = queue.records.values().filter_map(|r| id_of(&r.record));
             left.extend(ids.map(|id| (Rc::clone(&queue.key.upstream), id)));
             let records = queue.records.len() as u64;
+            notes.push((n, queue.records.values().map(|r| r.record.clone()).collect::<Vec<_>>()));
             found.push(SpoolFound { queue: SpoolQueue(n as u64), key: queue.key.clone(), records });
+        }
+        for (n, records) in notes {
+            s.note("keeps", n, &records);
         }
         (found.into_iter().filter(|f| f.records > 0).collect(), left)
     }
@@ -194,7 +223,8 @@ impl Spool for Disk {
             return None;
         }
         let mut s = self.0.borrow_mut();
-        let queue = &mut s.queues[queue.0 as usize];
+        let n = queue.0 as usize;
+        let queue = &mut s.queues[n];
         let number = queue.next;
         queue.next += 1;
         let record = SpoolRecord {
@@ -205,7 +235,8 @@ impl Spool for Disk {
             body: publish.body.concat(),
             aged: false,
         };
-        queue.records.insert(number, Stored { record, synced: false });
+        queue.records.insert(number, Stored { record: record.clone(), synced: false });
+        s.note("takes", n, &[record]);
         Some(number)
     }
 
@@ -217,7 +248,10 @@ impl Spool for Disk {
     }
 
     fn remove(&mut self, queue: SpoolQueue, from: u64, to: u64) {
-        let queue = &mut self.0.borrow_mut().queues[queue.0 as usize];
+        let n = queue.0;
+        let mut s = self.0.borrow_mut();
+        s.notes.push(format!("disk is to remove from queue {n}: {from} to {to}"));
+        let queue = &mut s.queues[n as usize];
         for number in from..=to {
             assert!(queue.records.contains_key(&number), "record {number} is removed and was never there");
             assert!(queue.removed.insert(number), "record {number} is removed twice");

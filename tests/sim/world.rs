@@ -527,16 +527,12 @@ impl World {
         }
         // What comes back from disk is bounded by itself.
         let most = self.window_messages + 2 + if self.disk.is_some() { 4096 } else { 0 };
-        let mut total = 0;
         for n in 0..self.brokers.len() {
             let unsettled = self.hub.look_upstream(umbel::session::UpstreamId(n)).map_or(0, |l| l.unsettled);
-            total += unsettled;
             // What another upstream had accepted may come home to the first, whose window does not turn it away.
             let comes_home = n == 0 && self.brokers.len() > 1;
             assert!(comes_home || unsettled <= most, "upstream {n}: {unsettled} unsettled");
         }
-        let most = most * self.brokers.len() as u64;
-        assert!(total <= most, "{total} unsettled, {most} at most");
     }
 
     /// Everything is well again, and stays so.
@@ -593,7 +589,9 @@ impl World {
     }
 
     fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        for step in 0..20_000_u64 {
+        // A backlog comes back a few records at a time where the window is small, and a nack holds it for a second.
+        let patience = if self.disk.is_some() { 100_000 } else { 20_000 };
+        for step in 0..patience {
             if done(self) {
                 self.check();
                 return;

@@ -175,6 +175,8 @@ impl Hub {
         if spilled {
             return;
         }
-        self.put(now, to, frames, Kind::Publish(flags), seq, None, at_home);
+        // What comes after it must see that this lane waits for the backlog.
+        let wait = (at_home.is_none() && self.spills(pool)).then(Wait::behind);
+        self.put(now, to, frames, Kind::Publish(flags), seq, wait, at_home);
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Hub;
 use super::frames::Frames;
 use super::publish::exchange_of;
-use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait, Way};
+use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
 use crate::session::stream::CHUNK_BYTES;
 use crate::session::{LaneId, Now, Refusal, SessionId, UpstreamId};
 use crate::wire::frame::parse_frame;
@@ -77,7 +77,7 @@ impl Hub {
                     "the upstream takes no more, and neither does the spool",
                 );
             }
-            wait.get_or_insert_with(|| Wait::on(Way::default(), true)).behind = true;
+            wait.get_or_insert_with(Wait::behind).behind = true;
         }
         if full {
             self.counters.refused_window += u64::from(!flags.authored);

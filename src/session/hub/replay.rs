@@ -47,6 +47,7 @@ impl Hub {
         }
         self.send_ready(now, b, judge);
         self.replay(now, b);
+        self.send_answers(now);
     }
 
     /// A read was not possible; it is asked for again by the clock.
@@ -157,7 +158,8 @@ impl Hub {
                 spool.flush();
             }
         } else if on_lane == 0 && line.waiting == 0 {
-            let held = std::mem::take(&mut backlog.held);
+            let held = std::mem::take(&mut line.held);
+            line.held_lately = 0;
             for record in held {
                 self.replay_record(now, b, &record, None, &mut crate::session::PassAll);
             }

@@ -191,11 +191,14 @@ impl Hub {
         }
     }
 
-    /// The broker did not take a publish whose client cannot be told: it goes to the end of its lane, after a pause.
+    /// The broker did not take a publish whose client cannot be told: it goes to the end of its lane, after a pause. What waits for the
+    /// backlog stays behind it: its record may be in that backlog, which is not read before it is settled.
     fn try_again(&mut self, now: Now, lane_id: LaneId, index: usize) {
         let Some(copy) = self.copied_out(lane_id, index) else { return };
         if let Some(lane) = self.lanes.get_mut(lane_id.0) {
-            lane.items.push_back(copy);
+            let waits = |i: &Item| !i.settled && i.wait.as_ref().is_some_and(|w| w.behind);
+            let at = lane.items.iter().position(waits).unwrap_or(lane.items.len());
+            lane.items.insert(at, copy);
             lane.not_before_ms = lane.not_before_ms.max(now.ms + 1000);
         }
         self.counters.retries += 1;

@@ -9,6 +9,8 @@
 //! its lane behind all that it has, as far as the window goes. Tier `durable` appends in `Direct` too, and the record goes with the
 //! confirm.
 
+use rustc_hash::FxHashMap;
+
 use super::Hub;
 use super::books::Exit;
 use super::publish::Frames;
@@ -270,9 +272,17 @@ impl Hub {
     /// Records up to this one are on disk.
     pub fn spool_synced(&mut self, now: Now, queue: SpoolQueue, upto: u64) {
         let Some((b, which)) = self.line_of(queue) else { return };
+        let mut replaced = Vec::new();
         if let Some(backlog) = self.backlogs.get_mut(b.0) {
             let line = backlog.line(which);
             line.synced = line.synced.max(upto);
+            if which == Which::Ahead {
+                replaced.extend(backlog.moved.extract_if(|number, _| *number <= upto).map(|(_, main)| main));
+            }
+        }
+        replaced.sort_unstable();
+        for main in replaced {
+            self.line_done(b, Which::Main, main);
         }
         while let Some(backlog) = self.backlogs.get_mut(b.0) {
             let awaited = &mut backlog.line(which).awaited;
@@ -294,13 +304,27 @@ impl Hub {
     pub fn spool_given_back(&mut self, now: Now, queue: SpoolQueue, records: Vec<SpoolRecord>) {
         let Some((b, which)) = self.line_of(queue) else { return };
         self.counters.spool_given_back += u64_of(records.len());
+        // Those that others were to replace: the others are all there is now.
+        let moved = self.backlogs.get(b.0).map(|b| &b.moved).filter(|_| which == Which::Main);
+        let moved: FxHashMap<u64, u64> = moved.into_iter().flatten().map(|(by, main)| (*main, *by)).collect();
         for record in records {
             let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
             let awaited = &mut backlog.line(which).awaited;
             let index = awaited.iter().position(|a| a.number == record.number);
             let awaited = index.and_then(|index| awaited.remove(index));
             let only_here = record.flags & ONLY_HERE != 0;
-            if only_here || self.forget_record(b, which.mark(record.number)) {
+            let replaced = moved.get(&record.number);
+            let older = match which {
+                Which::Ahead => backlog.moved.remove(&record.number),
+                Which::Main => {
+                    replaced.and_then(|by| backlog.moved.remove(by));
+                    None
+                }
+            };
+            if only_here
+                || replaced.is_some()
+                || self.forget_record(b, which.mark(record.number), older.map(|n| Which::Main.mark(n)))
+            {
                 if let Some(backlog) = self.backlogs.get_mut(b.0) {
                     let line = backlog.line(which);
                     line.waiting = line.waiting.saturating_sub(1);
@@ -309,16 +333,18 @@ impl Hub {
             if !only_here {
                 continue;
             }
+            let stands = older.is_some_and(|main| self.stands_or_goes(b, main));
             match awaited {
                 Some(a) => {
-                    self.counters.replayed_refused += 1;
+                    self.counters.replayed_refused += u64::from(!stands);
                     if self.sessions.get(a.sid.0).is_some_and(|s| s.serial == a.serial) {
-                        self.settle_seq(a.sid, a.channel, a.seq, false);
+                        self.settle_seq(a.sid, a.channel, a.seq, stands);
                     }
                 }
+                None if stands => {}
                 None => {
                     if let Some(backlog) = self.backlogs.get_mut(b.0) {
-                        backlog.held.push_back(record);
+                        backlog.line(which).hold(record);
                     }
                 }
             }
@@ -327,14 +353,25 @@ impl Hub {
         self.replay(now, b);
     }
 
-    /// An item is not on disk after all. Whether it is still on its lane.
-    fn forget_record(&mut self, b: BacklogId, mark: u64) -> bool {
+    /// What was to replace a record of `main` cannot be written: whether that record is on disk, and stays. If not, it goes, too.
+    fn stands_or_goes(&mut self, b: BacklogId, main: u64) -> bool {
+        let Some(backlog) = self.backlogs.get_mut(b.0) else { return false };
+        let stands = main <= backlog.main.synced;
+        if !stands {
+            backlog.main.awaited.retain(|a| a.number != main);
+            self.line_done(b, Which::Main, main);
+        }
+        stands
+    }
+
+    /// An item is not on disk after all, or no more than it was before. Whether it is still on its lane.
+    fn forget_record(&mut self, b: BacklogId, mark: u64, before: Option<u64>) -> bool {
         for (_, lane) in &mut self.lanes {
             if self.pools.get(lane.pool.0).is_none_or(|p| p.backlog != Some(b)) {
                 continue;
             }
             if let Some(item) = lane.items.iter_mut().find(|i| i.record == Some(mark)) {
-                item.record = None;
+                item.record = before;
                 return true;
             }
         }
@@ -344,14 +381,22 @@ impl Hub {
     /// A record's publish is settled: it leaves the disk.
     pub(super) fn record_done(&mut self, pool: PoolId, mark: u64) {
         let (which, number) = Which::of(mark);
-        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
-        let Some(backlog) = b.and_then(|b| self.backlogs.get_mut(b.0)) else { return };
+        let Some(b) = self.pools.get(pool.0).and_then(|p| p.backlog) else { return };
+        let moved = self.backlogs.get_mut(b.0).filter(|_| which == Which::Ahead);
+        if let Some(main) = moved.and_then(|backlog| backlog.moved.remove(&number)) {
+            self.line_done(b, Which::Main, main);
+        }
+        self.line_done(b, which, number);
+        self.counters.records_done += 1;
+    }
+
+    fn line_done(&mut self, b: BacklogId, which: Which, number: u64) {
+        let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
         if let (Some((from, to)), Some(queue), Some(spool)) =
             (backlog.done(which, number), backlog.line(which).queue, &mut self.spool)
         {
             spool.remove(queue, from, to);
         }
-        self.counters.records_done += 1;
         self.spool_dirty = true;
     }
 
@@ -359,9 +404,11 @@ impl Hub {
     /// asked again when it has written. How many are in memory only.
     pub fn spool_the_rest(&mut self, now: Now) -> u64 {
         let lanes: Vec<usize> = self.lanes.iter().map(|(i, _)| i).collect();
+        // What the disk has given back came before what waits behind it.
+        let held = self.spool_held(now);
         let left =
             lanes.into_iter().map(|id| self.spool_lane(now, LaneId(id), Stays::InMemoryToo)).sum::<u64>()
-                + self.spool_held(now);
+                + held;
         self.spool_dirty = true;
         self.flush_spool();
         left
@@ -377,26 +424,30 @@ impl Hub {
         let bare = |i: &Item| !i.settled && i.record.is_none() && matches!(i.kind, Kind::Publish(_));
         let (mut left, replays, count) =
             (u64_of(lane.items.iter().filter(|i| bare(i)).count()), lane.replay, lane.items.len());
-        if left == 0 {
-            return 0;
+        let b = self.pools.get(lane.pool.0).and_then(|p| p.backlog);
+        if left == 0 || b.is_some_and(|b| self.spool_held_of(now, b) > 0) {
+            return left;
         }
         for index in 0..count {
             let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { continue };
-            let behind = replays || item.wait.as_ref().is_some_and(|w| w.behind);
+            // What a lane of the spool carries without a record was given back once: all that is on disk came after it.
+            let behind = item.wait.as_ref().is_some_and(|w| w.behind);
             let which = if behind { Which::Main } else { Which::Ahead };
             let before = item.record;
-            let is_there = before.is_some_and(|mark| behind || Which::of(mark).0 == Which::Ahead);
+            let is_there = before.is_some_and(|mark| replays || behind || Which::of(mark).0 == Which::Ahead);
             let bare = bare(item);
             let declares = matches!(item.kind, Kind::Method { id, .. } if is_declaration(id));
             if item.settled || is_there || !(declares || matches!(item.kind, Kind::Publish(_))) {
                 continue;
             }
             let Some(bytes) = self.item_bytes(lane_id, index) else { continue };
+            // What memory has too goes on from there if the disk gives it back, in its old place.
+            let flags = if stays == Stays::OnDisk { ONLY_HERE } else { 0 };
             let number = if declares {
                 let payload = parse_frame(&bytes, 0).ok().flatten().map(|f| f.payload.to_vec());
                 let b = self.lanes.get(lane_id.0).map(|l| l.pool).and_then(|pool| self.backlog_of(pool));
                 b.zip(payload).and_then(|(b, payload)| {
-                    self.append(now, b, which, lane_id, DECLARES, (&payload, &[], &[]))
+                    self.append(now, b, which, lane_id, DECLARES | flags, (&payload, &[], &[]))
                 })
             } else {
                 let wait = self
@@ -405,7 +456,7 @@ impl Hub {
                     .and_then(|l| l.items.get_mut(index))
                     .and_then(|i| i.wait.take());
                 let frames = Frames::Raw(&bytes);
-                let number = self.append_publish(now, which, lane_id, ONLY_HERE, &frames, wait.as_ref());
+                let number = self.append_publish(now, which, lane_id, flags, &frames, wait.as_ref());
                 if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
                     item.wait = wait;
                 }
@@ -423,8 +474,8 @@ impl Hub {
                     seq = std::mem::take(&mut item.seq);
                 }
             }
-            if let Some(mark) = before {
-                self.record_done(pool, mark);
+            if let (Some(mark), Some(b)) = (before, b.and_then(|b| self.backlogs.get_mut(b.0))) {
+                b.moved.insert(number, Which::of(mark).1);
             }
             if stays == Stays::OnDisk {
                 self.await_disk(which, lane_id, number, seq);
@@ -440,20 +491,21 @@ impl Hub {
 
     /// What the disk gave back is tried once more.
     fn spool_held(&mut self, now: Now) -> u64 {
-        let ids: Vec<usize> =
-            self.backlogs.iter().filter(|(_, b)| !b.held.is_empty()).map(|(i, _)| i).collect();
+        let ids: Vec<usize> = self.backlogs.iter().filter(|(_, b)| b.held() > 0).map(|(i, _)| i).collect();
         ids.into_iter().map(|id| self.spool_held_of(now, BacklogId(id))).sum()
     }
 
     /// How many of a backlog's the disk does not take.
     fn spool_held_of(&mut self, now: Now, b: BacklogId) -> u64 {
-        while let Some(record) = self.backlogs.get_mut(b.0).and_then(|b| b.held.pop_front()) {
-            let body: [&[u8]; 1] = [&record.body];
-            let parts = (record.method.as_slice(), record.header.as_slice(), &body[..]);
-            if self.append(now, b, Which::Main, LaneId(0), record.flags, parts).is_none() {
-                let Some(backlog) = self.backlogs.get_mut(b.0) else { break };
-                backlog.held.push_front(record);
-                return u64_of(backlog.held.len());
+        for which in [Which::Ahead, Which::Main] {
+            while let Some(record) = self.backlogs.get_mut(b.0).and_then(|b| b.line(which).next_held()) {
+                let body: [&[u8]; 1] = [&record.body];
+                let parts = (record.method.as_slice(), record.header.as_slice(), &body[..]);
+                if self.append(now, b, which, LaneId(0), record.flags, parts).is_none() {
+                    let Some(backlog) = self.backlogs.get_mut(b.0) else { break };
+                    backlog.line(which).held.push_front(record);
+                    return backlog.held();
+                }
             }
         }
         0
