@@ -8,7 +8,7 @@
 
 use super::{Action, Hub, Step};
 use crate::session::client::{Gate, Pin, State};
-use crate::session::{Now, Refusal, SessionId};
+use crate::session::{Now, Refusal, Scope, SessionId};
 use crate::wire::frame::{ChannelId, Frame, FrameKind, write_frame};
 use crate::wire::method::{self, MethodId, MethodWriter};
 
@@ -86,5 +86,56 @@ impl Hub {
         self.drop_verify(sid);
         self.part_from(now, sid);
         Ok(Step::Took(frame.wire_len()))
+    }
+
+    /// Tells a client what is refused, in its scope.
+    pub(super) fn refuse(&mut self, now: Now, sid: SessionId, channel: u16, refusal: &Refusal) {
+        match refusal.scope {
+            Scope::Channel => {
+                self.counters.channel_errors += 1;
+                self.close_client_channel(
+                    now,
+                    sid,
+                    channel,
+                    refusal.code,
+                    &refusal.reply_text(),
+                    refusal.cause,
+                );
+            }
+            Scope::Connection => {
+                self.counters.connection_errors += 1;
+                // RabbitMQ hangs up without a word on whatever is malformed before tune-ok; only logins are answered.
+                let early = self.sessions.get(sid.0).is_some_and(|s| match s.state {
+                    State::StartOk | State::TuneOk | State::Verifying => !matches!(refusal.code, 403 | 320),
+                    State::Open => refusal.code == 541,
+                    _ => false,
+                });
+                if early {
+                    self.drop_verify(sid);
+                    self.finish(sid);
+                    return;
+                }
+                self.close_client(now, sid, refusal.code, &refusal.reply_text(), refusal.cause);
+            }
+        }
+    }
+
+    /// connection.close to a client, once; its publishes so far go on.
+    pub(super) fn close_client(&mut self, now: Now, sid: SessionId, code: u16, text: &str, cause: MethodId) {
+        self.send_answers(now);
+        let payload = method::write_close(MethodId::CONNECTION_CLOSE, code, text, cause);
+        let Some(s) = self.sessions.get_mut(sid.0) else { return };
+        if matches!(s.state, State::Closing | State::Leaving | State::Done | State::Draining) {
+            return;
+        }
+        write_frame(&mut s.out, FrameKind::Method, ChannelId::CONNECTION, &payload);
+        s.state = State::Closing;
+        s.gate = Gate::Open;
+        s.deadline_ms = now.ms + self.limits.close_ms;
+        self.mark_client(sid);
+        self.unpin(now, sid);
+        self.drop_verify(sid);
+        self.orphan_lanes(now, sid);
+        self.actions.push_back(Action::Resume(sid));
     }
 }
