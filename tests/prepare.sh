@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by tests/run and deploy/demo: what a fresh Debian 12 lacks, installed and said. Nothing here starts a service.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
