@@ -223,8 +223,9 @@ impl Ledger {
     }
 
     /// The process is gone. What is left on disk, by upstream, comes again; what it had in memory only may be lost, unless it had time to
-    /// write it down (`in_peace`).
-    pub fn restarted(&mut self, left: &[(usize, Id)], in_peace: bool) {
+    /// write it down (`in_peace`). What came home from another upstream while the disk faltered is in memory only, also if its client had
+    /// its ack of the disk for it.
+    pub fn restarted(&mut self, left: &[(usize, Id)], in_peace: bool, faltered: bool) {
         let mut seen = HashSet::new();
         for &(upstream, id) in left {
             // Taken already; or there twice: removed in one place and written in another, when the power went.
@@ -238,7 +239,9 @@ impl Ledger {
         let kept: HashSet<(u32, u32)> = left.iter().map(|(_, id)| (id.chan, id.n)).collect();
         for (&chan, c) in &mut self.chans {
             let lost = c.fates.iter().filter(|(n, fate)| {
-                matches!(fate, Fate::Goes { .. }) && !c.acked.contains(n) && !kept.contains(&(chan, **n))
+                let Fate::Goes { upstream, or, .. } = fate else { return false };
+                let at_risk = !c.acked.contains(n) || (faltered && upstream != or);
+                at_risk && !kept.contains(&(chan, **n))
             });
             let lost: Vec<u32> = lost.map(|(n, _)| *n).collect();
             c.excused.extend(lost);

@@ -52,12 +52,10 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, spools: bool) -> Self {
         let mut rng = Rng::new(seed);
         let upstreams = 1 + rng.below(2);
         let window_messages = if rng.chance(25) { 20 } else { 100_000 };
-        // Not green yet with a disk that fails while the process is killed (UMBEL_SIM_SPOOL=1 shows it): see the module.
-        let spools = rng.chance(50) && std::env::var("UMBEL_SIM_SPOOL").is_ok();
         let (durable, configured) = (spools && rng.chance(40), rng.chance(50));
         let settings: Vec<UpstreamSettings> = (0..upstreams)
             .map(|n| {
@@ -238,10 +236,11 @@ impl World {
             c.overhear(&self.hub.unsaid(sid), &mut self.judge.ledger);
             c.vanish(&mut self.judge.ledger);
         }
+        let faltered = self.disk.as_ref().is_some_and(Disk::faltered);
         let (found, left) = self.disk.as_ref().map(|d| d.crash(in_peace)).unwrap_or_default();
         let index = |name: &str| self.settings.iter().position(|s| &*s.name == name).expect("one of ours");
         let left: Vec<_> = left.into_iter().map(|(name, id)| (index(&name), id)).collect();
-        self.judge.ledger.restarted(&left, in_peace);
+        self.judge.ledger.restarted(&left, in_peace, faltered);
         self.hub = Hub::new(self.limits.clone(), self.settings.clone(), self.seed, Vec::new());
         if let Some(disk) = &self.disk {
             self.hub.set_spool(self.now, Box::new(disk.clone()), found, None);
