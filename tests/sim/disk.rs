@@ -10,15 +10,12 @@ use super::kit;
 use super::ledger::{Id, Ledger};
 use super::rng::Rng;
 
-struct Stored {
-    record: SpoolRecord,
-    synced: bool,
-}
-
 struct Queue {
     key: SpoolKey,
     next: u64,
-    records: BTreeMap<u64, Stored>,
+    /// Records up to this one are on disk.
+    synced: u64,
+    records: BTreeMap<u64, SpoolRecord>,
     /// Removed, and not yet so that a crash could not bring it back.
     removed: BTreeSet<u64>,
 }
@@ -101,26 +98,25 @@ impl Disk {
             ledger.note(|| line);
         }
         for (n, queue) in s.queues.iter_mut().enumerate() {
-            let fresh: Vec<u64> = queue.records.iter().filter(|(_, r)| !r.synced).map(|(n, _)| *n).collect();
+            let fresh: Vec<u64> = queue.unsynced().collect();
             if fresh.is_empty() || !rng.chance(pace) {
                 continue;
             }
             if ill {
                 let back = fresh.iter().filter(|n| !queue.removed.remove(n));
                 let back: Vec<u64> = back.copied().collect();
-                let records = fresh.iter().map(|n| queue.records.remove(n).expect("listed just now").record);
+                let records = fresh.iter().map(|n| queue.records.remove(n).expect("listed just now"));
                 let records: Vec<SpoolRecord> = records.filter(|r| back.contains(&r.number)).collect();
                 news.push(News::GivenBack(SpoolQueue(n as u64), records));
                 continue;
             }
             let count = 1 + rng.below(fresh.len());
             for number in &fresh[..count] {
-                let stored = queue.records.get_mut(number).expect("listed just now");
-                stored.synced = true;
-                if let Some(id) = id_of(&stored.record) {
+                if let Some(id) = id_of(&queue.records[number]) {
                     ledger.on_disk.insert((id.chan, id.n));
                 }
             }
+            queue.synced = fresh[count - 1];
             news.push(News::Synced(SpoolQueue(n as u64), fresh[count - 1]));
         }
         if rng.chance(pace) {
@@ -132,21 +128,21 @@ impl Disk {
                     continue;
                 }
                 let there = queue.records.range(ask.after + 1..);
-                let there = there.filter(|(n, r)| r.synced && !queue.removed.contains(n));
+                let there = there.filter(|(n, _)| **n <= queue.synced && !queue.removed.contains(n));
                 let (mut records, mut bytes, mut end) = (Vec::new(), 0, true);
-                for (_, stored) in there {
+                for (_, record) in there {
                     if bytes >= ask.bytes || (!records.is_empty() && rng.chance(10)) {
                         end = false;
                         break;
                     }
-                    bytes += stored.record.body.len() + 100;
-                    records.push(stored.record.clone());
+                    bytes += record.body.len() + 100;
+                    records.push(record.clone());
                 }
                 news.push(News::Records(id, records, end));
             }
         }
         // Removals are written behind everything that was appended before them.
-        if s.queues.iter().all(|q| q.records.values().all(|r| r.synced)) && rng.chance(50) {
+        if s.queues.iter().all(|q| q.unsynced().next().is_none()) && rng.chance(50) {
             s.queues.iter_mut().for_each(Queue::purge);
         }
         for news in &news {
@@ -172,7 +168,7 @@ impl Disk {
         let mut rng = Rng::new(0);
         for _ in 0..1000 {
             all.extend(self.work(&mut rng, ledger));
-            if self.0.borrow().queues.iter().all(|q| q.records.values().all(|r| r.synced)) {
+            if self.0.borrow().queues.iter().all(|q| q.unsynced().next().is_none()) {
                 break;
             }
         }
@@ -191,15 +187,15 @@ impl Disk {
         s.asks.clear();
         let (mut found, mut left, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         for (n, queue) in s.queues.iter_mut().enumerate() {
-            queue.records.retain(|_, r| r.synced);
+            queue.records.split_off(&(queue.synced + 1));
             if in_peace {
                 queue.purge();
             }
             queue.removed.clear();
-            let ids = queue.records.values().filter_map(|r| id_of(&r.record));
+            let ids = queue.records.values().filter_map(id_of);
             left.extend(ids.map(|id| (Rc::clone(&queue.key.upstream), id)));
             let records = queue.records.len() as u64;
-            notes.push((n, queue.records.values().map(|r| r.record.clone()).collect::<Vec<_>>()));
+            notes.push((n, queue.records.values().cloned().collect::<Vec<_>>()));
             found.push(SpoolFound { queue: SpoolQueue(n as u64), key: queue.key.clone(), records });
         }
         for (n, records) in notes {
@@ -210,6 +206,10 @@ impl Disk {
 }
 
 impl Queue {
+    fn unsynced(&self) -> impl Iterator<Item = u64> {
+        self.records.range(self.synced + 1..).map(|(n, _)| *n)
+    }
+
     fn purge(&mut self) {
         for number in std::mem::take(&mut self.removed) {
             self.records.remove(&number);
@@ -222,7 +222,7 @@ impl Spool for Disk {
         let queues = &mut self.0.borrow_mut().queues;
         let index = queues.iter().position(|q| q.key == *key).unwrap_or_else(|| {
             let (records, removed) = (BTreeMap::new(), BTreeSet::new());
-            queues.push(Queue { key: key.clone(), next: 1, records, removed });
+            queues.push(Queue { key: key.clone(), next: 1, synced: 0, records, removed });
             queues.len() - 1
         });
         SpoolQueue(index as u64)
@@ -246,7 +246,7 @@ impl Spool for Disk {
             body: publish.body.concat(),
             aged: false,
         };
-        queue.records.insert(number, Stored { record: record.clone(), synced: false });
+        queue.records.insert(number, record.clone());
         s.note("takes", n, &[record]);
         Some(number)
     }
