@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::assembly::{Whole, look_ahead};
 use super::books::Exit;
-pub(super) use super::frames::Frames;
+use super::frames::Frames;
 use super::frames::renumber;
 use super::row::End;
 use super::{Hub, Step};

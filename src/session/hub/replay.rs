@@ -9,7 +9,6 @@ use crate::session::backlog::BacklogId;
 use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
 use crate::session::lane::{Kind, Lane, PublishFlags, Wait, Way};
 use crate::session::spool::{DECLARES, HAS_NEEDS, Needs, SpoolQueue, SpoolRecord};
-use crate::session::upstream::LinkState;
 use crate::session::{LaneId, Now, PoolId, SessionId, Target, UpstreamId};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method;
@@ -101,8 +100,7 @@ impl Hub {
 
     /// Whether some link can carry a backlog now.
     pub(super) fn has_way(&self, via: PoolId) -> bool {
-        let links = self.pools.get(via.0).map(|p| p.links.as_slice()).unwrap_or_default();
-        links.iter().any(|l| self.links.get(l.0).is_some_and(|l| l.state == LinkState::Up && !l.blocked))
+        self.pools.get(via.0).is_some_and(|p| self.answers(p))
     }
 
     /// Whether something that came before the spilling began is still under way.

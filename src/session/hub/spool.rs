@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::Hub;
 use super::books::Exit;
-use super::publish::Frames;
+use super::frames::Frames;
 use crate::session::backlog::{Awaited, Backlog, BacklogId, Line, Which};
 use crate::session::lane::{Item, Kind, PublishFlags, Wait};
 use crate::session::spool::{
