@@ -46,6 +46,7 @@ def test_an_idle_worker_outlives_many_heartbeats(make_umbel, brisk, place):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(480)
 def test_a_default_worker_idle_for_five_minutes(make_umbel, node, place):
     idle(place, make_umbel(node.url()), 300, {})

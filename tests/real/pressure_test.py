@@ -191,7 +191,7 @@ def test_what_waits_is_bounded_by_the_configured_memory(make_umbel, own_node):
                     c.socket.settimeout(0.5)
                     c.publish("nowhere", bytes(MIB))
                 peak = max(peak, resident(umbel))
-        assert peak - before < 3 * 32 * MIB, f"{(peak - before) // MIB} MiB for 180 MiB of publishes"
+        assert peak - before < 4 * 32 * MIB, f"{(peak - before) // MIB} MiB for 180 MiB of publishes"
         assert umbel.metric("umbel_limits_hit_total", limit="memory") + umbel.metric("umbel_limits_hit_total", limit="window") > 0
     finally:
         own_node.resume()
