@@ -35,23 +35,28 @@ class Watch:
                 continue
             self.peak_mib = max(self.peak_mib, _memory(process.pid, "VmHWM"))
             metrics = self.umbel.metrics()
-            if not metrics:
-                continue
-            self.last = metrics
-            waiting = int(in_flight(metrics) + metrics.get("umbel_spool_messages", 0))
-            self.most_waiting = max(self.most_waiting, waiting)
-            self.most_spooled = max(self.most_spooled, int(metrics.get("umbel_spool_messages", 0)))
-            healed_at = self.healed_at
-            if healed_at and self.recovered is None and waiting <= BACKLOG_OF_NORMAL_TIMES:
-                self.recovered = time.monotonic() - healed_at
+            if metrics:
+                self._look(metrics)
+
+    def _look(self, metrics):
+        self.last = metrics
+        waiting = int(in_flight(metrics) + metrics.get("umbel_spool_messages", 0))
+        self.most_waiting = max(self.most_waiting, waiting)
+        self.most_spooled = max(self.most_spooled, int(metrics.get("umbel_spool_messages", 0)))
+        healed_at = self.healed_at
+        if healed_at and self.recovered is None and waiting <= BACKLOG_OF_NORMAL_TIMES:
+            self.recovered = time.monotonic() - healed_at
 
     def heal(self):
         """The fault is over: `recovered` will be the seconds from now until nothing more waits than usual."""
         self.healed_at, self.recovered = time.monotonic(), None
 
-    def end(self):
+    def end(self, last=None):
+        """No more looks but the last one: a scenario may be over before the next would have been."""
         self._over.set()
         self._thread.join(5)
+        if last:
+            self._look(last)
 
 
 def family(metrics, name):

@@ -177,8 +177,7 @@ class World:
         for umbel in self.umbels:
             watch = self.watches[umbel.name]
             metrics = umbel.metrics() if umbel.process is not None and umbel.process.alive() else {}
-            watch.end()
-            watch.last = metrics or watch.last
+            watch.end(metrics)
             if umbel.process is not None and umbel.process.alive():
                 self.exits.append(umbel.stop())
 
