@@ -1,6 +1,6 @@
 //! Sight over HTTP, on an address of its own: `/metrics`, `/healthz`, `/readyz`, `/status`, and a page for a person (M1).
 //!
-//! Reads atomics and asks the data thread for a snapshot; never makes it wait, changes nothing, knows no secret.
+//! Asks the data thread for a snapshot and reads atomics; never makes it wait, changes nothing, knows no secret.
 
 mod health;
 mod recent;
@@ -71,7 +71,9 @@ async fn page() -> Response {
     response
 }
 
+/// As of now: the data thread hands its numbers over when it is asked; one that is busy leaves those of its last tick.
 async fn metrics(State(state): State<AdminState>) -> Response {
+    drop(state.status.snapshot().await);
     body(StatusCode::OK, CONTENT_TYPE, state.metrics.render())
 }
 

@@ -83,6 +83,22 @@ async fn metrics_are_served_as_prometheus_reads_them() {
 }
 
 #[tokio::test]
+async fn metrics_are_those_of_the_moment_they_are_asked_for() {
+    let (source, mut requests) = StatusSource::new();
+    let metrics = Arc::new(Metrics::new(8));
+    let state = AdminState::new(Arc::clone(&metrics), source, Recent::new());
+    let asked = super::metrics(State(state));
+    let data_thread = async {
+        let request = requests.recv().await.unwrap();
+        metrics.delivery.ledger.accepted.inc_by(7);
+        request.send(Status::default()).unwrap();
+    };
+    let (response, ()) = tokio::join!(asked, data_thread);
+    let text = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    assert!(String::from_utf8_lossy(&text).contains("\numbel_publishes_accepted_total 7\n"));
+}
+
+#[tokio::test]
 async fn status_is_the_data_threads_snapshot_with_the_metrics_sums() {
     let served = served(Some(sample(UpstreamState::Up))).await;
     served.metrics.delivery.ledger.accepted.inc_by(7);

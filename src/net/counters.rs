@@ -1,4 +1,5 @@
-//! The Hub's plain numbers into the metrics that others read, ten times a second: no atomic on the way of a publish.
+//! The Hub's plain numbers into the metrics that others read, ten times a second and whenever they are asked for: no atomic on the
+//! way of a publish.
 
 use std::rc::Rc;
 

@@ -153,6 +153,7 @@ async fn live(what: Serve) -> io::Result<()> {
             }
             () = news.notified() => poll(&thread, shelf.as_ref()),
             Some(reply) = status.recv() => {
+                tick(&thread, &mut counted, shelf.as_ref());
                 let _ = reply.send(state.report(&thread, &loaded.borrow(), shelf.as_ref(), true));
             }
             () = &mut deadline => break "the deadline has come",
