@@ -8,14 +8,17 @@
     clippy::as_conversions
 )]
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use proptest::prelude::*;
+use umbel::session::spool::{Spool, SpoolAppend, SpoolKey, SpoolQueue};
 use umbel::session::{
-    Action, Decision, Edited, Hub, Judge, Kept, Limits, LinkId, Now, Place, PublishView, SessionId, Settle,
-    Settled, Target, UpstreamSettings,
+    Action, Decision, Edited, Hub, Judge, Kept as Why, Limits, LinkId, Now, Place, PublishView, SessionId,
+    Settle, Settled, Target, UpstreamSettings,
 };
 use umbel::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use umbel::wire::method::{self, MethodId, MethodWriter, Tune};
@@ -28,6 +31,8 @@ struct ByKey {
     moved: Rc<Edited>,
     awaited: Rc<Edited>,
     watched: Rc<Edited>,
+    kept: Rc<Edited>,
+    loose: Rc<Edited>,
 }
 
 impl ByKey {
@@ -40,6 +45,8 @@ impl ByKey {
             moved: Rc::new(Edited { place: place(b"there"), ..Edited::default() }),
             awaited: Rc::new(Edited { place: place(b"new"), target: Some(target), ..Edited::default() }),
             watched: Rc::new(Edited { watch_return: true, ..Edited::default() }),
+            kept: Rc::new(Edited { durable: Some(true), ..Edited::default() }),
+            loose: Rc::new(Edited { durable: Some(false), place: place(b"loose"), ..Edited::default() }),
         }
     }
 }
@@ -50,6 +57,8 @@ impl Judge for ByKey {
             b"moved" => Decision::Edit(Rc::clone(&self.moved)),
             b"awaited" => Decision::Edit(Rc::clone(&self.awaited)),
             b"watched" => Decision::Edit(Rc::clone(&self.watched)),
+            b"kept" => Decision::Edit(Rc::clone(&self.kept)),
+            b"loose" => Decision::Edit(Rc::clone(&self.loose)),
             b"shorter" => {
                 let mut header = Vec::new();
                 NewHeader { body_size: 2, priority: Some(9), ..NewHeader::default() }.write(&mut header);
@@ -59,21 +68,68 @@ impl Judge for ByKey {
             b"nacked" => Decision::Settle(Box::new(Settled {
                 settle: Settle::Nack,
                 instead: Vec::new(),
-                kept: Kept::Refused,
+                kept: Why::Refused,
             })),
             b"dropped" => Decision::Settle(Box::new(Settled {
                 settle: Settle::Ack,
                 instead: Vec::new(),
-                kept: Kept::Refused,
+                kept: Why::Refused,
             })),
             b"refused" => Decision::Settle(Box::new(Settled {
                 settle: Settle::Close(403, "no".to_owned()),
                 instead: Vec::new(),
-                kept: Kept::Refused,
+                kept: Why::Refused,
             })),
             _ => Decision::Pass,
         }
     }
+}
+
+/// A spool of one queue that takes everything, and says so when it is told to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Disk {
+    /// Flags; method, header, body.
+    records: Vec<(u32, [Vec<u8>; 3])>,
+    removed: BTreeSet<u64>,
+}
+
+struct Shelf(Rc<RefCell<Disk>>);
+
+impl Spool for Shelf {
+    fn queue(&mut self, _key: &SpoolKey) -> SpoolQueue {
+        SpoolQueue(1)
+    }
+
+    fn append(&mut self, _queue: SpoolQueue, publish: &SpoolAppend<'_>) -> Option<u64> {
+        let mut disk = self.0.borrow_mut();
+        let &SpoolAppend { flags, method, header, body, .. } = publish;
+        disk.records.push((flags, [method.to_vec(), header.to_vec(), body.concat()]));
+        Some(disk.records.len() as u64)
+    }
+
+    fn read(&mut self, _queue: SpoolQueue, _after: Option<u64>, _bytes: usize) {}
+
+    fn remove(&mut self, _queue: SpoolQueue, from: u64, to: u64) {
+        self.0.borrow_mut().removed.extend(from..=to);
+    }
+
+    fn flush(&mut self) {}
+
+    fn takes(&self) -> bool {
+        true
+    }
+}
+
+/// Where publishes are kept until they are confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    InMemory,
+    /// And on disk, if the policy says so.
+    WhereAsked,
+    /// And on disk, which is as fast as the broker.
+    OnDisk,
+    /// And on disk, which is faster than the broker.
+    OnDiskFirst,
 }
 
 /// One client and its upstream, which takes everything and confirms when it is told to.
@@ -88,13 +144,20 @@ struct Pair {
     published: u64,
     on: u16,
     link: Option<LinkId>,
+    disk: Rc<RefCell<Disk>>,
+    durable: Kept,
 }
 
 impl Pair {
-    fn logged_in(channel: u16, confirms: bool, window: u64) -> Self {
+    fn logged_in(channel: u16, confirms: bool, window: u64, durable: Kept) -> Self {
         let mut settings = UpstreamSettings::new("default", "127.0.0.1", 5672);
         settings.window_messages = window;
+        settings.durable = matches!(durable, Kept::OnDisk | Kept::OnDiskFirst);
         let mut hub = Hub::new(Limits::default(), vec![settings], [7; 32], Vec::new());
+        let disk = Rc::new(RefCell::new(Disk::default()));
+        if durable != Kept::InMemory {
+            hub.set_spool(NOW, Box::new(Shelf(Rc::clone(&disk))), Vec::new(), None);
+        }
         hub.start(NOW);
         let sid = hub.accept(NOW, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         let mut pair = Self {
@@ -107,6 +170,8 @@ impl Pair {
             published: 0,
             on: 0,
             link: None,
+            disk,
+            durable,
         };
         pair.settle();
         pair.send(b"AMQP\x00\x00\x09\x01");
@@ -240,6 +305,16 @@ impl Pair {
         answers
     }
 
+    /// The disk has all that it was given.
+    fn sync(&mut self) {
+        self.hub.flush_spool();
+        let last = self.disk.borrow().records.len() as u64;
+        if last > 0 {
+            self.hub.spool_synced(NOW, SpoolQueue(1), last);
+        }
+        self.settle();
+    }
+
     /// The upstream confirms all that it has.
     fn confirm(&mut self) {
         let ack = MethodWriter::new(MethodId::BASIC_ACK).longlong(self.published).octet(1).done();
@@ -251,12 +326,27 @@ impl Pair {
     }
 
     /// What came out of it all: to the upstream, to the client, and how it was counted.
-    fn end(mut self) -> (Vec<u8>, Vec<u8>, [u64; 5]) {
+    fn end(mut self) -> (Vec<u8>, Vec<u8>, [u64; 9], Disk) {
+        if self.durable == Kept::OnDiskFirst {
+            self.sync();
+        }
         self.confirm();
         self.confirm();
+        self.sync();
+        let (records, awaited) = self.hub.spool_waiting();
         let c = &self.hub.counters;
-        let counted = [c.accepted, c.forwarded, c.refused(), c.expired, self.hub.unsettled()];
-        (self.upstream, self.client, counted)
+        let counted = [
+            c.accepted,
+            c.forwarded,
+            c.refused(),
+            c.expired,
+            c.spooled,
+            c.records_done,
+            self.hub.unsettled(),
+            records,
+            awaited as u64,
+        ];
+        (self.upstream, self.client, counted, self.disk.take())
     }
 }
 
@@ -294,8 +384,8 @@ fn publish(out: &mut Vec<u8>, channel: u16, m: &Message) {
 
 fn message() -> impl Strategy<Value = Message> {
     let key = prop::sample::select(vec![
-        "pass", "pass", "pass", "moved", "moved", "awaited", "watched", "shorter", "nacked", "dropped",
-        "refused",
+        "pass", "pass", "pass", "moved", "moved", "awaited", "watched", "shorter", "kept", "loose", "nacked",
+        "dropped", "refused",
     ]);
     // The rare ones end the channel or the connection: most worlds have few of them.
     let key = prop_oneof![9 => key.prop_filter("rare", |k| *k != "refused"), 1 => Just("refused")];
@@ -316,23 +406,25 @@ proptest! {
         confirms in any::<bool>(),
         channel in prop::sample::select(vec![1_u16, 5]),
         window in prop::sample::select(vec![4_u64, 100_000]),
+        kept in prop::sample::select(vec![Kept::InMemory, Kept::WhereAsked, Kept::OnDisk, Kept::OnDiskFirst]),
     ) {
         let mut bytes = Vec::new();
         messages.iter().for_each(|m| publish(&mut bytes, channel, m));
-        let mut together = Pair::logged_in(channel, confirms, window);
+        let mut together = Pair::logged_in(channel, confirms, window, kept);
         together.send(&bytes);
-        let mut apart = Pair::logged_in(channel, confirms, window);
+        let mut apart = Pair::logged_in(channel, confirms, window, kept);
         let mut rest = bytes.as_slice();
         while let Some(frame) = parse_frame(rest, 0).unwrap() {
             let (one, tail) = rest.split_at(frame.wire_len());
             apart.send(one);
             rest = tail;
         }
-        let (upstream, client, counted) = together.end();
-        let (upstream_apart, client_apart, counted_apart) = apart.end();
+        let (upstream, client, counted, disk) = together.end();
+        let (upstream_apart, client_apart, counted_apart, disk_apart) = apart.end();
         prop_assert_eq!(counted, counted_apart);
         prop_assert!(upstream == upstream_apart, "{} and {} octets upstream", upstream.len(), upstream_apart.len());
         prop_assert_eq!(answers(&client), answers(&client_apart));
+        prop_assert_eq!(disk, disk_apart);
     }
 }
 

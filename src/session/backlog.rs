@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::awaited::AwaitedRuns;
 use super::spool::{SpoolKey, SpoolQueue, SpoolRecord};
-use super::{LaneId, PoolId, SessionId};
+use super::{LaneId, PoolId};
 use crate::wire::num::u64_of;
 
 /// Which backlog, in this life.
@@ -20,16 +21,6 @@ pub(super) struct BacklogId(pub(super) usize);
 
 /// Records of the line that goes ahead have this bit in the numbers that lanes know them by.
 const AHEAD: u64 = 1 << 63;
-
-/// A client's number that waits for its record to be on disk.
-#[derive(Debug)]
-pub(super) struct Awaited {
-    pub(super) number: u64,
-    pub(super) sid: SessionId,
-    pub(super) serial: u64,
-    pub(super) channel: u16,
-    pub(super) seq: u64,
-}
 
 /// One queue of the spool.
 #[derive(Debug, Default)]
@@ -43,7 +34,8 @@ pub(super) struct Line {
     /// The last record read.
     pub(super) read: Option<u64>,
     pub(super) reading: bool,
-    pub(super) awaited: VecDeque<Awaited>,
+    /// Clients' numbers that wait for their records to be on disk.
+    pub(super) awaited: AwaitedRuns,
     /// A run of records that may be removed.
     pub(super) done: Option<(u64, u64)>,
     /// Given back by the disk, in order: on disk again before anything else, or sent once everything of the line is.
@@ -166,17 +158,17 @@ impl Backlog {
         self.records() == 0 && self.ready.is_empty()
     }
 
-    /// A record is done. The run that must be removed before this one can be remembered, if any.
-    pub(super) fn done(&mut self, which: Which, number: u64) -> Option<(u64, u64)> {
+    /// Records in a row are done. The run that must be removed before these can be remembered, if any.
+    pub(super) fn done(&mut self, which: Which, first: u64, last: u64) -> Option<(u64, u64)> {
         let line = self.line(which);
-        line.waiting = line.waiting.saturating_sub(1);
+        line.waiting = line.waiting.saturating_sub(last.saturating_sub(first) + 1);
         match line.done {
-            Some((from, to)) if to + 1 == number => {
-                line.done = Some((from, number));
+            Some((from, to)) if to + 1 == first => {
+                line.done = Some((from, last));
                 None
             }
             before => {
-                line.done = Some((number, number));
+                line.done = Some((first, last));
                 before
             }
         }
@@ -252,11 +244,11 @@ mod tests {
     #[test]
     fn records_that_are_done_in_a_row_are_one_run() {
         let mut backlog = backlog();
-        backlog.main.waiting = 4;
-        assert_eq!(backlog.done(Which::Main, 5), None);
-        assert_eq!(backlog.done(Which::Main, 6), None);
-        assert_eq!(backlog.done(Which::Main, 9), Some((5, 6)));
-        assert_eq!((backlog.main.done, backlog.main.waiting), (Some((9, 9)), 1));
+        backlog.main.waiting = 6;
+        assert_eq!(backlog.done(Which::Main, 5, 5), None);
+        assert_eq!(backlog.done(Which::Main, 6, 8), None);
+        assert_eq!(backlog.done(Which::Main, 10, 10), Some((5, 8)));
+        assert_eq!((backlog.main.done, backlog.main.waiting), (Some((10, 10)), 1));
         assert_eq!(Which::of(Which::Ahead.mark(7)), (Which::Ahead, 7));
         assert_eq!(Which::of(Which::Main.mark(7)), (Which::Main, 7));
     }

@@ -15,6 +15,7 @@ mod drain;
 mod entry;
 mod farewell;
 mod frames;
+mod journal;
 mod lease;
 mod link;
 mod login;

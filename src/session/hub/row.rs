@@ -12,8 +12,10 @@ use std::rc::Rc;
 use super::Hub;
 use super::assembly::look_ahead;
 use super::frames::Frames;
+use super::journal::Journal;
 use super::lease::CROWDED_BYTES;
 use super::moves::Moves;
+use crate::session::awaited::Whose;
 use crate::session::client::{Channel, ChannelState, Gate, Session, State};
 use crate::session::confirm::ConfirmWindow;
 use crate::session::judge::{Decision, Edited, Judge, PublishView, SessionFacts};
@@ -48,6 +50,8 @@ struct Road<'h> {
     memory_bytes: u64,
     /// An exchange that needs no further thought.
     known: &'h [u8],
+    /// Where the disk is to have them too.
+    journal: Option<Journal<'h>>,
 }
 
 impl Hub {
@@ -72,6 +76,7 @@ impl Hub {
             limits,
             spool,
             moves,
+            spool_dirty,
             backlogs,
             ..
         } = self;
@@ -80,7 +85,9 @@ impl Hub {
         if session.state != State::Running || session.gate != Gate::Open {
             return nothing;
         }
-        let Session { vhost, credentials, peer, frame_max, upstream: own, channels, unsettled, .. } = session;
+        let Session {
+            vhost, credentials, peer, frame_max, upstream: own, channels, unsettled, serial, ..
+        } = session;
         let Ok(Some(first)) = parse_frame(buf, *frame_max) else { return nothing };
         let ch = first.channel;
         let Ok(index) = channels.binary_search_by_key(&ch.0, |(n, _)| *n) else { return nothing };
@@ -97,13 +104,25 @@ impl Hub {
             return nothing;
         }
         let Some(upstream) = upstreams.get_mut(lane.upstream.0) else { return nothing };
-        let backlog = pool.backlog.and_then(|b| backlogs.get(b.0));
-        if backlog.is_some_and(|b| b.spilling) || (upstream.settings.durable && spool.is_some()) {
+        let backlog = pool.backlog.and_then(|b| backlogs.get_mut(b.0));
+        if backlog.as_ref().is_some_and(|b| b.spilling) {
             return nothing;
         }
+        let has_spool = spool.is_some();
+        let by_tier = upstream.settings.durable && has_spool;
+        let journal = spool.as_deref_mut().zip(backlog).and_then(|(spool, backlog)| {
+            let (lane, whose) = (*lane_id, Whose { sid, serial: *serial, channel: ch.0 });
+            let queue = backlog.main.queue?;
+            Some(Journal { spool, queue, line: &mut backlog.main, lane, whose, at_us: now.wall_us })
+        });
+        // The first of a login's publishes makes its backlog.
+        if by_tier && journal.is_none() {
+            return nothing;
+        }
+        let has_journal = journal.is_some();
         let elsewhere = memory.saturating_sub(upstream.unsettled_bytes);
         let memory_bytes = limits.memory_bytes;
-        let mut road = Road { lane, link, up, pool, upstream, elsewhere, memory_bytes, known: &[] };
+        let mut road = Road { lane, link, up, pool, upstream, elsewhere, memory_bytes, known: &[], journal };
         let facts = SessionFacts {
             vhost,
             user: credentials.as_ref().map_or("", |c| &c.user),
@@ -150,29 +169,35 @@ impl Hub {
             };
             let frames = rest.get(..len).unwrap_or(&[]);
             let mut flags = PublishFlags { mandatory: publish.mandatory, ..PublishFlags::default() };
-            let (spot, wait) = match judge.judge(now, &view) {
+            let (spot, wait, record) = match judge.judge(now, &view) {
                 Decision::Pass => {
                     flags.risky = road.is_risky(publish.exchange);
-                    (road.raw(spares, frames, ch.0), None)
+                    let journal = road.journal.as_mut().filter(|_| by_tier);
+                    let record =
+                        journal.and_then(|j| j.keep((frame.payload, header_payload, view.body), None, seq));
+                    (road.raw(spares, frames, ch.0), None, record)
                 }
                 Decision::Edit(edited) => {
                     let elsewhere = edited.upstream.is_some_and(|u| order.get(u.0) != Some(own));
-                    let to_disk = edited.durable == Some(true) && spool.is_some();
-                    if elsewhere || to_disk || !road.is_ready(&edited) {
+                    let to_disk = edited.durable.unwrap_or(by_tier);
+                    if elsewhere || (to_disk && has_spool && !has_journal) || !road.is_ready(&edited) {
                         break End::Judged { seq, decision: Decision::Edit(edited) };
                     }
                     flags.watched = edited.watch_return && !flags.mandatory;
-                    road.edited(spares, moves, &view, frame.payload, &edited, &mut flags)
+                    flags.durable = edited.durable;
+                    let seq = to_disk.then_some(seq);
+                    road.edited(spares, moves, &view, frame.payload, &edited, &mut flags, seq)
                 }
                 decision @ Decision::Settle(_) => break End::Judged { seq, decision },
             };
-            road.put(spot, flags, seq, wait, now);
+            road.put(spot, flags, seq, wait, record, now);
             *unsettled += 1;
             counters.frames_in += 2 + u64_of(parts);
             count += 1;
             at += len;
         };
         counters.accepted += count;
+        *spool_dirty |= has_journal && count > 0;
         if count > 0 {
             road.lane.busy_ms = now.ms;
             self.mark_link(lid);
@@ -217,7 +242,9 @@ impl Road<'_> {
         frames.keep(out, spares, self.up, self.link.tune.frame_max)
     }
 
-    /// Its frames with the edits in them; `original`: the method's payload as the client sent it.
+    /// Its frames with the edits in them; `original`: the method's payload as the client sent it; `kept`: its client's number, where the
+    /// disk is to have it too.
+    #[expect(clippy::too_many_arguments, reason = "what a row knows of one publish, field by field")]
     fn edited(
         &mut self,
         spares: &mut Spares,
@@ -226,7 +253,8 @@ impl Road<'_> {
         original: &[u8],
         edited: &Rc<Edited>,
         flags: &mut PublishFlags,
-    ) -> (Spot, Option<Wait>) {
+        kept: Option<u64>,
+    ) -> (Spot, Option<Wait>, Option<u64>) {
         let fresh;
         let moved = match moves.known(edited, original) {
             Some(known) => known,
@@ -246,11 +274,22 @@ impl Road<'_> {
         };
         let method = moved.method.as_deref().unwrap_or(original);
         flags.risky = self.is_risky(edited.place.as_ref().map_or(view.exchange, |place| &place.exchange));
+        let journal = self.journal.as_mut().zip(kept);
+        let record = journal.and_then(|(j, seq)| j.keep((method, header, body), moved.way.as_deref(), seq));
         let spot = self.keep(spares, &Frames::Parts { method, header, body });
-        (spot, moved.way.as_ref().map(|way| Wait { way: Rc::clone(way), met: true, behind: false }))
+        let wait = moved.way.as_ref().map(|way| Wait { way: Rc::clone(way), met: true, behind: false });
+        (spot, wait, record)
     }
 
-    fn put(&mut self, spot: Spot, flags: PublishFlags, seq: u64, wait: Option<Wait>, now: Now) {
+    fn put(
+        &mut self,
+        spot: Spot,
+        flags: PublishFlags,
+        seq: u64,
+        wait: Option<Wait>,
+        record: Option<u64>,
+        now: Now,
+    ) {
         let tag = self.link.channel(self.up).map_or(0, |c| {
             c.next_tag += 1;
             c.next_tag - 1
@@ -271,7 +310,7 @@ impl Road<'_> {
             len: spot.len(),
             at_ms: now.ms,
             wait,
-            record: None,
+            record,
         });
     }
 }

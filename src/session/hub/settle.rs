@@ -54,7 +54,7 @@ impl Hub {
             session.as_mut().and_then(|s| s.channel(lane.channel)).and_then(|c| c.confirm.as_mut());
         let (mut gone, mut count, mut bytes, mut waited_ms, mut others) = (0, 0, 0, 0, 0);
         let pool = lane.pool;
-        let mut records = Vec::new();
+        let mut records: Vec<(u64, u64)> = Vec::new();
         let plain = |i: &Item| {
             i.tag <= upto
                 && (i.settled
@@ -76,7 +76,12 @@ impl Hub {
             }
             count += 1;
             bytes += u64::from(item.len);
-            records.extend(item.record);
+            if let Some(mark) = item.record {
+                match records.last_mut() {
+                    Some((_, last)) if *last + 1 == mark => *last = mark,
+                    _ => records.push((mark, mark)),
+                }
+            }
             waited_ms += now.ms.saturating_sub(item.at_ms);
             if let (Store::Stream(spot), Some(link)) = (&item.store, &mut link) {
                 match &mut beside {
@@ -129,8 +134,8 @@ impl Hub {
                 self.answers_due.push((sid, lane.channel));
             }
         }
-        for number in records {
-            self.record_done(pool, number);
+        for (from, to) in records {
+            self.records_done(pool, from, to);
         }
     }
 

@@ -14,7 +14,8 @@ use rustc_hash::FxHashMap;
 use super::Hub;
 use super::books::Exit;
 use super::frames::Frames;
-use crate::session::backlog::{Awaited, Backlog, BacklogId, Line, Which};
+use crate::session::awaited::Whose;
+use crate::session::backlog::{Backlog, BacklogId, Line, Which};
 use crate::session::lane::{Item, Kind, PublishFlags, Wait};
 use crate::session::spool::{
     DECLARES, HAS_NEEDS, Needs, ONLY_HERE, Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord,
@@ -225,7 +226,19 @@ impl Hub {
         let serial = self.sessions.get(sid.0).map_or(0, |s| s.serial);
         let b = self.pools.get(pool.0).and_then(|p| p.backlog);
         if let (Some(b), true) = (b.and_then(|b| self.backlogs.get_mut(b.0)), seq != 0) {
-            b.line(which).awaited.push_back(Awaited { number, sid, serial, channel, seq });
+            b.line(which).awaited.push(number, Whose { sid, serial, channel }, seq);
+        }
+    }
+
+    /// The disk has what so many of a client's numbers stand for. The session may be another client's by now.
+    fn ack_awaited(&mut self, whose: Whose, seq: u64, count: usize) {
+        let session = self.sessions.get_mut(whose.sid.0).filter(|s| s.serial == whose.serial);
+        let Some(c) = session.and_then(|s| s.channel(whose.channel)) else { return };
+        let Some(window) = &mut c.confirm else { return };
+        window.ack_run(seq, count);
+        if !c.answers_due {
+            c.answers_due = true;
+            self.answers_due.push((whose.sid, whose.channel));
         }
     }
 
@@ -234,7 +247,7 @@ impl Hub {
         let b = self.pools.get(pool.0).and_then(|p| p.backlog);
         if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
             for which in [Which::Ahead, Which::Main] {
-                b.line(which).awaited.retain(|a| (a.sid, a.channel) != (sid, channel));
+                b.line(which).awaited.forget(sid, channel);
             }
         }
     }
@@ -244,7 +257,7 @@ impl Hub {
         let (which, number) = Which::of(mark);
         let b = self.pools.get(pool.0).and_then(|p| p.backlog);
         if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
-            b.line(which).awaited.retain(|a| a.number != number);
+            b.line(which).awaited.take(number);
         }
     }
 
@@ -284,16 +297,8 @@ impl Hub {
         for main in replaced {
             self.line_done(b, Which::Main, main);
         }
-        while let Some(backlog) = self.backlogs.get_mut(b.0) {
-            let awaited = &mut backlog.line(which).awaited;
-            if awaited.front().is_none_or(|a| a.number > upto) {
-                break;
-            }
-            let Some(a) = awaited.pop_front() else { break };
-            // The number may be another client's by now.
-            if self.sessions.get(a.sid.0).is_some_and(|s| s.serial == a.serial) {
-                self.settle_seq(a.sid, a.channel, a.seq, true);
-            }
+        while let Some(run) = self.backlogs.get_mut(b.0).and_then(|b| b.line(which).awaited.pop_upto(upto)) {
+            self.ack_awaited(run.whose, run.seq, run.count);
         }
         self.send_answers(now);
         self.replay(now, b);
@@ -309,9 +314,7 @@ impl Hub {
         let moved: FxHashMap<u64, u64> = moved.into_iter().flatten().map(|(by, main)| (*main, *by)).collect();
         for record in records {
             let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
-            let awaited = &mut backlog.line(which).awaited;
-            let index = awaited.iter().position(|a| a.number == record.number);
-            let awaited = index.and_then(|index| awaited.remove(index));
+            let awaited = backlog.line(which).awaited.take(record.number);
             let only_here = record.flags & ONLY_HERE != 0;
             let replaced = moved.get(&record.number);
             let older = match which {
@@ -335,10 +338,10 @@ impl Hub {
             }
             let stands = older.is_some_and(|main| self.stands_or_goes(b, main));
             match awaited {
-                Some(a) => {
+                Some((whose, seq)) => {
                     self.counters.replayed_refused += u64::from(!stands);
-                    if self.sessions.get(a.sid.0).is_some_and(|s| s.serial == a.serial) {
-                        self.settle_seq(a.sid, a.channel, a.seq, stands);
+                    if self.sessions.get(whose.sid.0).is_some_and(|s| s.serial == whose.serial) {
+                        self.settle_seq(whose.sid, whose.channel, seq, stands);
                     }
                 }
                 None if stands => {}
@@ -358,7 +361,7 @@ impl Hub {
         let Some(backlog) = self.backlogs.get_mut(b.0) else { return false };
         let stands = main <= backlog.main.synced;
         if !stands {
-            backlog.main.awaited.retain(|a| a.number != main);
+            backlog.main.awaited.take(main);
             self.line_done(b, Which::Main, main);
         }
         stands
@@ -391,9 +394,14 @@ impl Hub {
     }
 
     fn line_done(&mut self, b: BacklogId, which: Which, number: u64) {
+        self.lines_done(b, which, number, number);
+    }
+
+    /// Records in a row.
+    pub(super) fn lines_done(&mut self, b: BacklogId, which: Which, first: u64, last: u64) {
         let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
         if let (Some((from, to)), Some(queue), Some(spool)) =
-            (backlog.done(which, number), backlog.line(which).queue, &mut self.spool)
+            (backlog.done(which, first, last), backlog.line(which).queue, &mut self.spool)
         {
             spool.remove(queue, from, to);
         }
