@@ -252,7 +252,8 @@ fn check(case: &Value) {
         header: &header,
         body: &[b"[]"],
     };
-    let Reading::Task(view) = read(&publish, &BodyLimits::default()) else { panic!("{name}: not a task") };
+    let limits = BodyLimits::default();
+    let Reading::Task(view) = read(&publish, &limits) else { panic!("{name}: not a task") };
     let message = Message {
         exchange: exchange.as_bytes(),
         routing_key: routing_key.as_bytes(),

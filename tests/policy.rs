@@ -114,7 +114,8 @@ impl Sent {
         let (exchange, routing_key) = (self.exchange.as_bytes(), self.routing_key.as_bytes());
         let body = [self.body.as_slice()];
         let publish = Publish { exchange, routing_key, header: &header, body: &body };
-        let Reading::Task(task) = read(&publish, &BodyLimits::default()) else { panic!("not a task") };
+        let limits = BodyLimits::default();
+        let Reading::Task(task) = read(&publish, &limits) else { panic!("not a task") };
         let message = Message { exchange, routing_key, header: &header, task: Some(&task) };
         let client: IpAddr = self.client.parse().unwrap();
         let context = Context { vhost: b"/", user: self.user, client, now: NOW, random: self.random };
@@ -380,7 +381,8 @@ fn an_expiry_is_imposed_on_protocol_1_in_its_body() {
     NewHeader { body_size: body.len() as u64, content_type, ..NewHeader::default() }.write(&mut payload);
     let header = ContentHeader::parse(&payload).unwrap();
     let publish = Publish { exchange: b"celery", routing_key: b"celery", header: &header, body: &[body] };
-    let Reading::Task(task) = read(&publish, &BodyLimits::default()) else { panic!("not a task") };
+    let limits = BodyLimits::default();
+    let Reading::Task(task) = read(&publish, &limits) else { panic!("not a task") };
     let message = Message { exchange: b"celery", routing_key: b"celery", header: &header, task: Some(&task) };
     let context =
         Context { vhost: b"/", user: "guest", client: "127.0.0.1".parse().unwrap(), now: NOW, random: 0 };

@@ -129,8 +129,9 @@ fn every_task_is_read_as_the_real_stack_reads_it() {
         let name = &vector.name;
         let expect = &vector.json["expect"];
         vector.read(|publish| {
-            let Reading::Task(task) = celery::read(publish, &BodyLimits::default()) else {
-                panic!("{name}: not read as a task: {:?}", celery::read(publish, &BodyLimits::default()));
+            let limits = BodyLimits::default();
+            let Reading::Task(task) = celery::read(publish, &limits) else {
+                panic!("{name}: not read as a task: {:?}", celery::read(publish, &limits));
             };
             let protocol = if task.protocol() == Protocol::V1 { 1 } else { 2 };
             assert_eq!(Some(protocol), expect["protocol"].as_u64(), "{name}: protocol");

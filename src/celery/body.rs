@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::compression::{self, Codec, CompressionError};
+use super::encoding::Encoding;
 use super::field::Fields;
 use super::{json, msgpack, pickle, yaml};
 
@@ -131,16 +132,61 @@ pub fn unpack<'a>(
     Ok(Cow::Owned(compression::decompress(codec, body, limits)?))
 }
 
+/// A body that has not been looked into, and what its header says of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sealed<'a> {
+    pub(crate) serializer: Serializer,
+    pub(crate) compression: Option<&'a [u8]>,
+    pub(crate) encoding: Encoding,
+    pub(crate) pieces: &'a [&'a [u8]],
+}
+
 /// The keys of a body that is a dict; `None` where it is well-formed, but no dict with text keys.
-pub(crate) fn read<'a>(
-    serializer: Serializer,
-    compression: Option<&[u8]>,
-    body: &[&'a [u8]],
-    limits: &BodyLimits,
-) -> Result<Option<Fields<'a>>, Unreadable> {
-    match unpack(compression, body, limits)? {
-        Cow::Borrowed(bytes) => read_plain(serializer, bytes, limits),
-        Cow::Owned(bytes) => Ok(read_plain(serializer, &bytes, limits)?.map(Fields::into_owned)),
+pub(crate) fn read<'a>(sealed: &Sealed<'a>, limits: &BodyLimits) -> Result<Option<Fields<'a>>, Unreadable> {
+    if let (Some(_), Encoding::Latin1 | Encoding::Utf16 | Encoding::Utf16Le | Encoding::Utf16Be) =
+        (sealed.compression, sealed.encoding)
+        && sealed.encoding.text(&gather(sealed.pieces)).is_some()
+    {
+        // Text by now, which no worker decompresses.
+        return Err(Unreadable::Decompress);
+    }
+    let plain = unpack(sealed.compression, sealed.pieces, limits)?;
+    let plain = match (sealed.compression, plain) {
+        (None, Cow::Borrowed(bytes)) => text(sealed, bytes)?,
+        (None, Cow::Owned(bytes)) => Cow::Owned(text(sealed, &bytes)?.into_owned()),
+        // What was packed is bytes to whoever unpacks it.
+        (Some(_), plain) => plain,
+    };
+    match plain {
+        Cow::Borrowed(bytes) => read_plain(sealed.serializer, bytes, limits),
+        Cow::Owned(bytes) => Ok(read_plain(sealed.serializer, &bytes, limits)?.map(Fields::into_owned)),
+    }
+}
+
+/// A plain body as a worker's serializer is given it. Those that want bytes fail where it has become text.
+fn text<'a>(sealed: &Sealed<'_>, plain: &'a [u8]) -> Result<Cow<'a, [u8]>, Unreadable> {
+    match (sealed.serializer, sealed.encoding) {
+        // Whether it is text or bytes: it is read as UTF-8.
+        (_, Encoding::Bytes | Encoding::Other)
+        | (Serializer::Json | Serializer::Yaml, Encoding::Utf8 | Encoding::Ascii) => Ok(Cow::Borrowed(plain)),
+        (Serializer::Pickle | Serializer::Msgpack, encoding) if encoding.text(plain).is_some() => {
+            Err(Unreadable::Syntax)
+        }
+        (_, encoding) => Ok(encoding.text(plain).unwrap_or(Cow::Borrowed(plain))),
+    }
+}
+
+/// Whether a body may be a dict: a look at its first octets, where it is not packed, so that lists are not read for nothing.
+pub(crate) fn may_be_dict(sealed: &Sealed<'_>) -> bool {
+    let Some(&first) = sealed.pieces.iter().find_map(|piece| piece.first()) else { return false };
+    if sealed.compression.is_some() {
+        return true;
+    }
+    match sealed.serializer {
+        // A list begins so, and nothing else that can be read.
+        Serializer::Json | Serializer::Yaml => !matches!(first, b'['),
+        Serializer::Msgpack => matches!(first, 0x80..=0x8f | 0xde | 0xdf),
+        Serializer::Pickle => true,
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Stated<'a> {
     Absent,
     /// A string, which may or may not be a moment.
     Text(Text<'a>),
+    /// AMQP's timestamp: seconds since the epoch. py-amqp makes a moment of it, in UTC.
+    Seconds(u64),
     /// Something that Celery never writes there (a number, a table): leave it alone.
     Other,
 }
@@ -51,6 +53,7 @@ impl Stated<'_> {
         match self {
             Self::Absent => Stated::Absent,
             Self::Text(text) => Stated::Text(text.into_owned()),
+            Self::Seconds(seconds) => Stated::Seconds(seconds),
             Self::Other => Stated::Other,
         }
     }
@@ -66,7 +69,7 @@ impl Stated<'_> {
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Text(text) => text.as_str(),
-            Self::Absent | Self::Other => None,
+            Self::Absent | Self::Seconds(_) | Self::Other => None,
         }
     }
 
@@ -75,6 +78,7 @@ impl Stated<'_> {
     pub fn instant(&self) -> Option<Instant> {
         match self {
             Self::Text(text) => time::parse(text.bytes()),
+            Self::Seconds(seconds) => time::of_seconds(*seconds),
             Self::Absent | Self::Other => None,
         }
     }
@@ -147,6 +151,9 @@ pub(crate) struct Fields<'a> {
     pub(crate) time_limit: Option<TimeLimit>,
     pub(crate) ignore_result: Option<bool>,
     taskset: Option<Option<Text<'a>>>,
+    /// Whether `args` is there: a worker lays the headers over such a body, and over no other.
+    pub(crate) has_args: bool,
+    pub(crate) has_kwargs: bool,
     /// Whether `retries` is there, whatever it is.
     pub(crate) has_retries: bool,
     marks: Marks,
@@ -188,6 +195,8 @@ impl<'a> Fields<'a> {
                 | b"arguments"
                 | b"type"
                 | b"hostname"
+                | b"args"
+                | b"kwargs"
         )
     }
 
@@ -222,6 +231,8 @@ impl<'a> Fields<'a> {
             b"arguments" => self.marks.arguments = true,
             b"type" => self.marks.kind = true,
             b"hostname" => self.marks.hostname = true,
+            b"args" => self.has_args = true,
+            b"kwargs" => self.has_kwargs = true,
             _ => {}
         }
     }
@@ -243,6 +254,8 @@ impl<'a> Fields<'a> {
             utc: self.utc,
             time_limit: self.time_limit,
             ignore_result: self.ignore_result,
+            has_args: self.has_args,
+            has_kwargs: self.has_kwargs,
             has_retries: self.has_retries,
             marks: self.marks,
         }

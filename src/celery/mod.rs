@@ -6,6 +6,7 @@
 pub mod body;
 pub mod compression;
 pub mod delayed;
+pub mod encoding;
 pub mod field;
 mod json;
 mod msgpack;
@@ -18,6 +19,7 @@ pub mod time;
 mod yaml;
 
 pub use body::{BodyLimits, Serializer, Unreadable};
+pub use encoding::Encoding;
 pub use field::{Stated, Text, TimeLimit};
 pub use reading::{NotTask, Publish, Reading, read};
 pub use task::{Protocol, Task};

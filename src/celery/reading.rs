@@ -10,13 +10,14 @@
 //! anything else ──────────────────────────────────────────▶ NotTask
 //! ```
 //!
-//! A sign of protocol 1, besides `task` and `id`: the correlation id is the task's id, or the body has `retries`. Celery and its
-//! imitators always write both; other people's JSON with `task` and `id` in it must pass untouched.
+//! A sign of protocol 1, besides `task` and `id`: the correlation id is the task's id, or the body has `retries`, or `args` and
+//! `kwargs`. Celery and its imitators write at least one of them; other people's JSON with `task` and `id` in it must pass untouched.
 
 use super::body::{self, BodyLimits, Serializer, Unreadable};
+use super::encoding::Encoding;
 use super::field::{Fields, Text};
-use super::task::{self, Task};
-use crate::wire::ContentHeader;
+use super::task::{self, Closed, Task};
+use crate::wire::{ContentHeader, Table};
 
 /// One publish, in pieces that lie wherever it arrived.
 #[derive(Debug, Clone, Copy)]
@@ -70,13 +71,16 @@ impl NotTask {
 
 /// Says what a publish is. Protocol 2 costs a look at one header; the body is read only where it may be protocol 1.
 #[must_use]
-pub fn read<'a>(publish: &Publish<'a>, limits: &BodyLimits) -> Reading<'a> {
+pub fn read<'a>(publish: &Publish<'a>, limits: &'a BodyLimits) -> Reading<'a> {
     let headers = publish.header.headers();
     let Some((headers, name)) = headers.and_then(|table| Some((table, table.field(b"task")?))) else {
-        return read_body(publish, headers.and_then(task::compression), limits);
+        return read_body(publish, headers.unwrap_or(Table::new(&[])), limits);
     };
     match name.str_bytes() {
-        Some(name) if is_text(name) => Reading::Task(Task::of_headers(name, headers)),
+        Some(name) if is_text(name) => {
+            let closed = Closed { header: publish.header, pieces: publish.body, limits };
+            Reading::Task(Task::of_headers(name, headers, closed))
+        }
         Some(_) => Reading::Unreadable(Unreadable::Name),
         None => Reading::NotTask(NotTask::Other),
     }
@@ -100,22 +104,30 @@ fn infrastructure(exchange: &[u8]) -> Option<NotTask> {
     }
 }
 
-fn read_body<'a>(publish: &Publish<'a>, compression: Option<&'a [u8]>, limits: &BodyLimits) -> Reading<'a> {
+fn read_body<'a>(publish: &Publish<'a>, headers: Table<'a>, limits: &BodyLimits) -> Reading<'a> {
     if let Some(kind) = infrastructure(publish.exchange) {
         return Reading::NotTask(kind);
     }
     let Some(serializer) = publish.header.content_type().and_then(Serializer::of) else {
         return Reading::NotTask(NotTask::Other);
     };
-    let mut fields = match body::read(serializer, compression, publish.body, limits) {
+    let sealed = body::Sealed {
+        serializer,
+        compression: task::compression(headers),
+        encoding: Encoding::of(publish.header.content_encoding()),
+        pieces: publish.body,
+    };
+    let mut fields = match body::read(&sealed, limits) {
         Ok(Some(fields)) => fields,
         Ok(None) => return Reading::NotTask(NotTask::Other),
         Err(unreadable) => return Reading::Unreadable(unreadable),
     };
     if let (Some(name), Some(id)) = (fields.task.take(), &fields.id)
-        && (publish.header.correlation_id() == Some(id.bytes()) || fields.has_retries)
+        && (publish.header.correlation_id() == Some(id.bytes())
+            || fields.has_retries
+            || (fields.has_args && fields.has_kwargs))
     {
-        return v1(name, fields, compression);
+        return v1(name, fields, headers);
     }
     Reading::NotTask(if fields.looks_like_result() {
         NotTask::Result
@@ -128,9 +140,9 @@ fn read_body<'a>(publish: &Publish<'a>, compression: Option<&'a [u8]>, limits: &
     })
 }
 
-fn v1<'a>(name: Text<'a>, fields: Fields<'a>, compression: Option<&'a [u8]>) -> Reading<'a> {
+fn v1<'a>(name: Text<'a>, fields: Fields<'a>, headers: Table<'a>) -> Reading<'a> {
     if is_text(name.bytes()) {
-        Reading::Task(Task::of_body(name.0, fields, compression))
+        Reading::Task(Task::of_body(name.0, fields, headers))
     } else {
         Reading::Unreadable(Unreadable::Name)
     }
@@ -142,7 +154,7 @@ mod tests {
     use crate::celery::compression::Codec;
     use crate::celery::field::TimeLimit;
     use crate::celery::task::Protocol;
-    use crate::wire::{NewHeader, Table, TableWriter, Value};
+    use crate::wire::{NewHeader, TableWriter, Value};
 
     /// What is read of a publish with these headers, this correlation id and this JSON body.
     fn with_reading<T>(
@@ -162,10 +174,8 @@ mod tests {
         .write(&mut payload);
         let header = ContentHeader::parse(&payload).unwrap();
         let body = [json];
-        then(read(
-            &Publish { exchange, routing_key: b"q", header: &header, body: &body },
-            &BodyLimits::default(),
-        ))
+        let limits = BodyLimits::default();
+        then(read(&Publish { exchange, routing_key: b"q", header: &header, body: &body }, &limits))
     }
 
     fn kind(headers: &TableWriter, id: &[u8], exchange: &[u8], json: &[u8]) -> &'static str {
@@ -191,6 +201,7 @@ mod tests {
         assert_eq!(kind(&none, b"1", b"", br#"{"task": "a", "id": "1"}"#), "v1");
         assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "retries": 0}"#), "v1");
         assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "args": []}"#), "other");
+        assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "args": [], "kwargs": {}}"#), "v1");
         assert_eq!(kind(&none, b"1", b"", br#"{"task": "a"}"#), "other");
         assert_eq!(kind(&none, b"1", b"", br#"{"task": "a", "id": "1""#), "syntax");
         assert_eq!(kind(&none, b"1", b"", br#"{"task": "\ud800", "id": "1"}"#), "name");
@@ -267,5 +278,100 @@ mod tests {
             );
             assert_eq!(task.time_limit(), Some(TimeLimit { hard: Some(30.0), soft: Some(2.5) }));
         });
+    }
+
+    /// The same of a publish as it lies here.
+    fn expires_of(
+        headers: &TableWriter,
+        kind: &str,
+        encoding: Option<&str>,
+        body: &[u8],
+    ) -> Option<Option<i64>> {
+        let mut payload = Vec::new();
+        NewHeader {
+            content_type: Some(kind.as_bytes()),
+            content_encoding: encoding.map(str::as_bytes),
+            headers: Some(headers.table()),
+            ..NewHeader::default()
+        }
+        .write(&mut payload);
+        let header = ContentHeader::parse(&payload).unwrap();
+        let (pieces, limits) = ([body], BodyLimits::default());
+        match read(&Publish { exchange: b"", routing_key: b"q", header: &header, body: &pieces }, &limits) {
+            Reading::Task(task) => Some(task.expires_at().map(|at| at / 1_000_000)),
+            _ => None,
+        }
+    }
+
+    const SOON: &str = "2040-01-02T03:04:05";
+    const AT: i64 = 2_209_086_245;
+
+    #[test]
+    fn what_headers_of_protocol_2_leave_out_a_body_of_protocol_1_says() {
+        let head = TableWriter::new().str("task", b"a").str("id", b"1");
+        let hybrid =
+            format!(r#"{{"task": "b", "args": [], "kwargs": {{}}, "expires": "{SOON}", "retries": 2}}"#);
+        let json = "application/json";
+        let read =
+            |headers: &TableWriter, body: &str| expires_of(headers, json, Some("utf-8"), body.as_bytes());
+        assert_eq!(read(&head, &hybrid), Some(Some(AT)));
+        assert_eq!(
+            read(&head.clone().with("expires", Value::Void), &hybrid),
+            Some(None),
+            "null lies over it"
+        );
+        assert_eq!(read(&head, &hybrid.replace("args", "arks")), Some(None), "a worker cannot run it");
+        assert_eq!(read(&head, "[[], {}, {}]"), Some(None));
+        assert_eq!(read(&head, "{"), Some(None));
+        let yaml = format!("args: []\nexpires: '{SOON}'\n");
+        assert_eq!(expires_of(&head, "application/x-yaml", None, yaml.as_bytes()), Some(Some(AT)));
+        assert_eq!(expires_of(&head, "application/data", None, hybrid.as_bytes()), Some(None));
+    }
+
+    #[test]
+    fn headers_lie_over_a_body_of_protocol_1_that_has_args() {
+        let body = format!(
+            r#"{{"task": "a", "id": "1", "args": [], "kwargs": {{}}, "expires": "{SOON}", "retries": 0}}"#
+        );
+        let said = |headers: &TableWriter, body: &str| {
+            expires_of(headers, "application/json", Some("utf-8"), body.as_bytes())
+        };
+        let none = TableWriter::new();
+        let null = TableWriter::new().with("expires", Value::Void);
+        let other = TableWriter::new().str("expires", b"2041-01-02T03:04:05");
+        assert_eq!(said(&none, &body), Some(Some(AT)));
+        assert_eq!(said(&null, &body), Some(None));
+        assert_eq!(said(&other, &body), Some(Some(AT + 366 * 86_400)));
+        assert_eq!(said(&null, &body.replace("\"args\"", "\"arks\"")), Some(Some(AT)), "no args, no headers");
+    }
+
+    #[test]
+    fn a_timestamp_is_a_moment() {
+        let head = TableWriter::new().str("task", b"a");
+        let of = |value| expires_of(&head.clone().with("expires", value), "application/json", None, b"[]");
+        assert_eq!(of(Value::Timestamp(2_209_086_245)), Some(Some(AT)));
+        assert_eq!(of(Value::Timestamp(u64::MAX)), Some(None));
+        assert_eq!(of(Value::I64(AT)), Some(None), "a number is refused by a worker");
+    }
+
+    #[test]
+    fn bodies_are_read_as_the_text_that_py_amqp_makes_of_them() {
+        let none = TableWriter::new();
+        let json = format!(r#"{{"task": "a", "id": "é", "retries": 0, "expires": "{SOON}"}}"#);
+        let wide: Vec<u8> = json.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let with_mark = [&[0xfe, 0xff], &wide[..]].concat();
+        let latin: Vec<u8> = json.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        let kind = "application/json";
+        assert_eq!(expires_of(&none, kind, Some("utf-16"), &with_mark), Some(Some(AT)));
+        assert_eq!(expires_of(&none, kind, Some("UTF-16BE"), &wide), Some(Some(AT)));
+        assert_eq!(expires_of(&none, kind, Some("latin-1"), &latin), Some(Some(AT)));
+        assert_eq!(expires_of(&none, kind, Some("binary"), json.as_bytes()), Some(Some(AT)));
+        assert_eq!(expires_of(&none, kind, Some("base64"), json.as_bytes()), Some(Some(AT)), "no text codec");
+        assert_eq!(expires_of(&none, kind, None, &with_mark), None);
+        // A pickle that has become text is one no longer.
+        let pickle = b"(dp0\nVtask\np1\nVa\np2\nsVid\np3\nV1\np4\nsVretries\np5\nI0\ns.";
+        let pickled = "application/x-python-serialize";
+        assert_eq!(expires_of(&none, pickled, Some("binary"), pickle), Some(None));
+        assert_eq!(expires_of(&none, pickled, Some("latin-1"), pickle), None);
     }
 }

@@ -153,13 +153,17 @@ fn in_pickle(plain: &[u8], moment: &str, items: usize) -> Result<Vec<u8>, NotPat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::celery::encoding::Encoding;
 
     const AT: i64 = 2_209_086_245_123_456;
     const MOMENT: &str = "2040-01-02T03:04:05.123456+00:00";
 
     fn set(serializer: Serializer, plain: &[u8]) -> Vec<u8> {
         let out = set_expires_plain(serializer, plain, AT, &BodyLimits::default()).unwrap();
-        let fields = body::read(serializer, None, &[&out], &BodyLimits::default()).unwrap().unwrap();
+        let pieces = [&out[..]];
+        let sealed =
+            body::Sealed { serializer, compression: None, encoding: Encoding::Bytes, pieces: &pieces };
+        let fields = body::read(&sealed, &BodyLimits::default()).unwrap().unwrap();
         assert_eq!(fields.expires.as_str(), Some(MOMENT));
         out
     }

@@ -1,12 +1,14 @@
 //! The task view: what a task says of itself, in its headers or in its body. Nothing is looked at before it is asked for.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
+use super::body::{self, BodyLimits, Serializer};
 use super::compression::Codec;
-use super::field::Fields;
-use super::field::{Stated, Text, TimeLimit};
+use super::encoding::Encoding;
+use super::field::{Fields, Stated, Text, TimeLimit};
 use super::time::Instant;
-use crate::wire::{Field, Table, Value};
+use crate::wire::{ContentHeader, Field, Table, Value};
 
 /// Which of Celery's message protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,40 +30,57 @@ impl Protocol {
     }
 }
 
-/// A task, as it describes itself.
-#[derive(Debug, Clone, PartialEq)]
+/// A task, as it describes itself. A worker lays the headers over the body, whichever protocol (celery/worker/strategy.py,
+/// `hybrid_to_proto2`): what headers leave out, a body may say that is a dict with `args`.
+#[derive(Debug, Clone)]
 pub struct Task<'a> {
     /// UTF-8, as whoever made this has seen.
     name: Cow<'a, [u8]>,
-    says: Says<'a>,
+    headers: Table<'a>,
+    body: Body<'a>,
 }
 
-/// Where it says it.
-#[derive(Debug, Clone, PartialEq)]
-enum Says<'a> {
-    /// Protocol 2.
-    Headers(Table<'a>),
-    /// Protocol 1; but the `compression` header is a header.
-    Body(Box<Fields<'a>>, Option<&'a [u8]>),
+/// What is known of the body.
+#[derive(Debug, Clone)]
+enum Body<'a> {
+    /// Protocol 1: it was read, to see that it is a task.
+    Read(Box<Fields<'a>>),
+    /// Protocol 2: a list of arguments, as a rule. It is read when a header is asked for that is not there.
+    Closed { publish: Closed<'a>, read: OnceCell<Option<Box<Fields<'static>>>> },
+}
+
+/// A body that nobody has looked into yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Closed<'a> {
+    pub(super) header: &'a ContentHeader<'a>,
+    pub(super) pieces: &'a [&'a [u8]],
+    pub(super) limits: &'a BodyLimits,
+}
+
+impl PartialEq for Task<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.protocol(), &self.name, &self.headers) == (other.protocol(), &other.name, &other.headers)
+            && self.fields() == other.fields()
+    }
 }
 
 impl<'a> Task<'a> {
     /// A task of protocol 2: `name`, which is UTF-8, stands under `task` in `headers`, whose table has been checked.
-    pub(super) const fn of_headers(name: &'a [u8], headers: Table<'a>) -> Self {
-        Self { name: Cow::Borrowed(name), says: Says::Headers(headers) }
+    pub(super) const fn of_headers(name: &'a [u8], headers: Table<'a>, publish: Closed<'a>) -> Self {
+        Self { name: Cow::Borrowed(name), headers, body: Body::Closed { publish, read: OnceCell::new() } }
     }
 
     /// A task of protocol 1. `name` is UTF-8.
-    pub(super) fn of_body(name: Cow<'a, [u8]>, fields: Fields<'a>, compression: Option<&'a [u8]>) -> Self {
-        Self { name, says: Says::Body(Box::new(fields), compression) }
+    pub(super) fn of_body(name: Cow<'a, [u8]>, fields: Fields<'a>, headers: Table<'a>) -> Self {
+        Self { name, headers, body: Body::Read(Box::new(fields)) }
     }
 
     /// Which protocol.
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
-        match self.says {
-            Says::Headers(_) => Protocol::V2,
-            Says::Body(..) => Protocol::V1,
+        match self.body {
+            Body::Closed { .. } => Protocol::V2,
+            Body::Read(_) => Protocol::V1,
         }
     }
 
@@ -77,37 +96,54 @@ impl<'a> Task<'a> {
         &self.name
     }
 
+    /// A header that counts, null or not.
+    fn header(&self, name: &[u8]) -> Option<Field<'a>> {
+        match &self.body {
+            Body::Read(fields) if !fields.has_args => None,
+            _ => self.headers.field(name),
+        }
+    }
+
+    /// The keys of the body, where it is a dict that a worker looks into.
+    fn fields(&self) -> Option<&Fields<'_>> {
+        match &self.body {
+            Body::Read(fields) => Some(fields),
+            Body::Closed { publish, read } => read.get_or_init(|| publish.open(self.headers)).as_deref(),
+        }
+    }
+
     fn text<'s>(
         &'s self,
         header: &[u8],
-        field: fn(&'s Fields<'a>) -> Option<&'s Text<'a>>,
+        field: fn(&'s Fields<'s>) -> Option<&'s Text<'s>>,
     ) -> Option<Text<'s>> {
-        match &self.says {
-            Says::Headers(table) => table.field(header)?.str_bytes().map(Text::borrowed),
-            Says::Body(fields, _) => field(fields).map(|text| Text::borrowed(text.bytes())),
+        match self.header(header) {
+            Some(said) => said.str_bytes().map(Text::borrowed),
+            None => field(self.fields()?).map(|text| Text::borrowed(text.bytes())),
         }
     }
 
-    fn value<T>(
-        &self,
+    fn value<'s, T>(
+        &'s self,
         header: &[u8],
         read: fn(Value<'_>) -> Option<T>,
-        field: fn(&Fields<'a>) -> Option<T>,
+        field: fn(&'s Fields<'s>) -> Option<T>,
     ) -> Option<T> {
-        match &self.says {
-            Says::Headers(table) => read(table.field(header)?.value()?),
-            Says::Body(fields, _) => field(fields),
+        match self.header(header) {
+            Some(said) => read(said.value()?),
+            None => field(self.fields()?),
         }
     }
 
-    fn moment<'s>(&'s self, header: &[u8], field: fn(&'s Fields<'a>) -> &'s Stated<'a>) -> Stated<'s> {
-        match &self.says {
-            Says::Headers(table) => table.field(header).map_or(Stated::Absent, |field| stated(&field)),
-            Says::Body(fields, _) => match field(fields) {
-                Stated::Text(text) => Stated::Text(Text::borrowed(text.bytes())),
-                Stated::Absent => Stated::Absent,
-                Stated::Other => Stated::Other,
-            },
+    fn moment<'s>(&'s self, header: &[u8], field: fn(&'s Fields<'s>) -> &'s Stated<'s>) -> Stated<'s> {
+        if let Some(said) = self.header(header) {
+            return stated(&said);
+        }
+        match self.fields().map(field) {
+            Some(Stated::Text(text)) => Stated::Text(Text::borrowed(text.bytes())),
+            Some(Stated::Seconds(seconds)) => Stated::Seconds(*seconds),
+            Some(Stated::Other) => Stated::Other,
+            Some(Stated::Absent) | None => Stated::Absent,
         }
     }
 
@@ -135,13 +171,10 @@ impl<'a> Task<'a> {
         self.moment(b"expires", |fields| &fields.expires)
     }
 
-    /// Protocol 1's `utc`. Where it is false, a naive moment means something else to every worker.
+    /// The body's `utc`. Where it is false, a naive moment means something else to every worker.
     #[must_use]
-    pub const fn utc(&self) -> Option<bool> {
-        match &self.says {
-            Says::Headers(_) => None,
-            Says::Body(fields, _) => fields.utc,
-        }
+    pub fn utc(&self) -> Option<bool> {
+        self.fields()?.utc
     }
 
     /// `group`; in protocol 1 a worker reads `taskset` over it.
@@ -189,10 +222,7 @@ impl<'a> Task<'a> {
     /// The `compression` header, where it is a string that is not empty.
     #[must_use]
     pub fn compression(&self) -> Option<&'a [u8]> {
-        match self.says {
-            Says::Headers(table) => compression(table),
-            Says::Body(_, compression) => compression,
-        }
+        compression(self.headers)
     }
 
     /// When it expires, in microseconds since the epoch; `None` also where that must not be judged: a string that we cannot parse,
@@ -220,6 +250,23 @@ impl<'a> Task<'a> {
     }
 }
 
+impl Closed<'_> {
+    /// The keys of a body of protocol 1 under headers of protocol 2.
+    fn open(&self, headers: Table<'_>) -> Option<Box<Fields<'static>>> {
+        let sealed = body::Sealed {
+            serializer: Serializer::of(self.header.content_type()?)?,
+            compression: compression(headers),
+            encoding: Encoding::of(self.header.content_encoding()),
+            pieces: self.pieces,
+        };
+        if !body::may_be_dict(&sealed) {
+            return None;
+        }
+        let fields = body::read(&sealed, self.limits).ok()??;
+        fields.has_args.then(|| Box::new(fields.into_owned()))
+    }
+}
+
 /// The `compression` header of a table. Kombu asks `if compression`: an empty one is none.
 pub(super) fn compression<'a>(headers: Table<'a>) -> Option<&'a [u8]> {
     headers.field(b"compression")?.str_bytes().filter(|name| !name.is_empty())
@@ -229,6 +276,10 @@ const fn stated<'a>(field: &Field<'a>) -> Stated<'a> {
     match field.tag {
         b'V' => Stated::Absent,
         b'S' => Stated::Text(Text::borrowed(field.bytes)),
+        b'T' => match field.bytes.first_chunk() {
+            Some(seconds) => Stated::Seconds(u64::from_be_bytes(*seconds)),
+            None => Stated::Other,
+        },
         _ => Stated::Other,
     }
 }

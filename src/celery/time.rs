@@ -42,6 +42,13 @@ pub fn parse(text: &[u8]) -> Option<Instant> {
     Some(instant)
 }
 
+/// AMQP's own timestamp, which is UTC to py-amqp; `None` past Python's calendar, where py-amqp itself fails.
+#[must_use]
+pub fn of_seconds(seconds: u64) -> Option<Instant> {
+    let unix_micros = i64::try_from(seconds).ok()?.checked_mul(MICROS_PER_SECOND).filter(|at| *at <= LAST)?;
+    Some(Instant { unix_micros, naive: false })
+}
+
 fn days_since_epoch(date: Date) -> Option<i64> {
     // Python's calendar begins with the year 1.
     if date.year() < 1 {
@@ -288,6 +295,14 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_timestamp_is_utc_as_far_as_python_s_calendar_goes() {
+        let at = |seconds| of_seconds(seconds).map(|at| (at.unix_micros, at.naive));
+        assert_eq!(at(2_209_086_245), Some((2_209_086_245_000_000, false)));
+        assert_eq!(at(253_402_300_799), Some((253_402_300_799_000_000, false)));
+        assert_eq!((at(253_402_300_800), at(u64::MAX)), (None, None));
     }
 
     #[test]

@@ -342,6 +342,9 @@ impl Case<'_> {
             (_, _, Packed::Decompressed(_)) => format!("{new} bytes, plain"),
             (_, _, Packed::Repaired) => format!("{size} bytes, plain: the header said otherwise"),
             (_, _, Packed::NotSmaller) => format!("{before}: it would not get smaller"),
+            (_, _, Packed::NotUnderEncoding) => {
+                format!("{before}: packed under its content encoding, a worker would take it for text")
+            }
             (_, _, Packed::NotDecompressed) => format!("{before}: it does not decompress within bounds"),
         };
         (before, after)

@@ -126,7 +126,7 @@ impl Tasks {
                 .counters_by("compression_out_bytes_total", "Bytes of bodies after compression."),
             compression_skipped: make.counter(
                 "compression_skipped_total",
-                "Bodies left alone because they would not have shrunk.",
+                "Bodies left alone: they would not have shrunk, are too big for their codec, or go under an encoding that packed bytes would not survive.",
             ),
             non_tasks: make.counters_by("non_tasks_total", "Messages that are no tasks."),
             unreadable: make

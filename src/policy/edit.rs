@@ -5,7 +5,7 @@ use super::matching::Message;
 use super::verdict::Edits;
 use crate::celery::compression::{Codec, Effort, compress, decompress, is_plain};
 use crate::celery::rewrite::{BodyV1, set_expires};
-use crate::celery::{BodyLimits, Protocol, Serializer, time};
+use crate::celery::{BodyLimits, Encoding, Protocol, Serializer, time};
 use crate::wire::HeaderPatch;
 use crate::wire::num::u64_of;
 use crate::wire::patch::PatchError;
@@ -33,6 +33,8 @@ pub enum Packed {
     Compressed(Codec),
     /// It would not have become smaller, or the codec failed: left as it was.
     NotSmaller,
+    /// Packed, under its content encoding, a worker would take it for text and lose it: left as it was.
+    NotUnderEncoding,
     /// Decompressed.
     Decompressed(Codec),
     /// It could not be decompressed within bounds: left as it was.
@@ -75,7 +77,13 @@ pub fn edit(
     let mut dated = None;
     match (edits.expires, message.task.map(|task| task.protocol())) {
         (Some(at), Some(Protocol::V1)) => match date(at, message, body, means) {
-            Some(bytes) => dated = Some(bytes),
+            Some(bytes) => {
+                dated = Some(bytes);
+                // A header of that name lies over the body's.
+                if message.header.headers().is_some_and(|table| table.field(b"expires").is_some()) {
+                    patch.set_header_str(b"expires", time::format(at).as_bytes());
+                }
+            }
             None => expiry_unfit = true,
         },
         (Some(at), _) => {
@@ -108,6 +116,13 @@ pub fn edit(
 /// The body of a task of protocol 1, which says its expiry itself, with a new one.
 fn date(at: i64, message: &Message<'_>, body: &[&[u8]], means: &Means) -> Option<Vec<u8>> {
     let serializer = Serializer::of(message.header.content_type()?)?;
+    // Spliced in ASCII, which two-octet codecs do not read.
+    if matches!(
+        Encoding::of(message.header.content_encoding()),
+        Encoding::Utf16 | Encoding::Utf16Le | Encoding::Utf16Be
+    ) {
+        return None;
+    }
     let codec = match message.task?.compression() {
         None => None,
         Some(_) => Some(message.task?.codec()?),
@@ -134,8 +149,16 @@ fn repack(
         if rule.repair && is_plain(codec, body, &means.limits) {
             patch.remove_header(b"compression");
             packed = Packed::Repaired;
+        } else if rule.packing == Packing::Decompress {
+            return match decompress(codec, body, &means.limits) {
+                Ok(plain) if reads_plain(message, &plain) => {
+                    patch.remove_header(b"compression");
+                    (Some(plain), Packed::Decompressed(codec))
+                }
+                _ => (None, Packed::NotDecompressed),
+            };
         } else {
-            return unpack(rule.packing, codec, body, means, patch);
+            return (None, Packed::Untouched);
         }
     }
     let Packing::Compress(codec) = rule.packing else { return (None, packed) };
@@ -149,25 +172,22 @@ fn repack(
     if !done || cost >= size {
         return (None, if packed == Packed::Repaired { packed } else { Packed::NotSmaller });
     }
+    if !Encoding::of(message.header.content_encoding()).leaves(&smaller) {
+        return (None, if packed == Packed::Repaired { packed } else { Packed::NotUnderEncoding });
+    }
     patch.set_header_str(b"compression", codec.content_type().as_bytes());
     (Some(smaller), Packed::Compressed(codec))
 }
 
-fn unpack(
-    packing: Packing,
-    codec: Codec,
-    body: &[&[u8]],
-    means: &Means,
-    patch: &mut HeaderPatch,
-) -> (Option<Vec<u8>>, Packed) {
-    if packing != Packing::Decompress {
-        return (None, Packed::Untouched);
-    }
-    match decompress(codec, body, &means.limits) {
-        Ok(plain) => {
-            patch.remove_header(b"compression");
-            (Some(plain), Packed::Decompressed(codec))
+/// Whether a worker that was given the body packed will read it plain: what was packed reached its serializer as bytes.
+fn reads_plain(message: &Message<'_>, plain: &[u8]) -> bool {
+    let encoding = Encoding::of(message.header.content_encoding());
+    match (encoding, message.header.content_type().and_then(Serializer::of)) {
+        (Encoding::Bytes, _) => true,
+        (Encoding::Utf8 | Encoding::Ascii, Some(Serializer::Pickle | Serializer::Msgpack)) => {
+            encoding.text(plain).is_none()
         }
-        Err(_) => (None, Packed::NotDecompressed),
+        (Encoding::Utf8 | Encoding::Ascii, _) => true,
+        _ => false,
     }
 }

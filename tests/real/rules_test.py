@@ -338,6 +338,20 @@ def test_each_codec_is_kombu_s_own(room, codec):
     assert room.run(f"(lambda r: r.get(timeout=20))(echo.apply_async(('umbel ' * 1000,), {how(codec)}))") == "umbel " * 1000
 
 
+@pytest.mark.parametrize("encoding, packed", [("utf-8", True), ("binary", True), (None, True), ("latin-1", False), ("utf-16", False), ("koi8-r", False)])
+def test_a_body_is_packed_only_under_an_encoding_that_leaves_packed_bytes_alone(room, ruled, encoding, packed):
+    """py-amqp makes text of a body where its encoding takes the bytes; Kombu cannot decompress text, and the worker drops the task."""
+    headers = {"lang": "py", "task": "proj.tasks.echo", "id": f"under-{encoding}", "retries": 0, "how": "zlib"}
+    body = json.dumps([["umbel " * 1000], {}, {}]).encode("utf-16" if encoding == "utf-16" else "ascii")
+    with ruled.client(vhost=room.vhost) as client:
+        for queue in ("under", "celery"):
+            client.declare(queue)
+            client.publish(queue, body, headers=headers, content_type="application/json", content_encoding=encoding, correlation_id=headers["id"], delivery_mode=2)
+        wait_for(lambda: room.worker.ran(headers["id"]), 10)
+    message = room.in_broker("under")
+    assert ("compression" in message.headers, message.body == body) == (packed, not packed)
+
+
 @pytest.mark.old
 @pytest.mark.parametrize("age", ["celery52", "celery44", "celery31"])
 def test_workers_of_old_read_what_we_compress(ruled, node, vhost, place, age, processes):

@@ -138,7 +138,7 @@ impl Desk {
         }
         match made.packed {
             Packed::Untouched | Packed::Decompressed(_) | Packed::Repaired => {}
-            Packed::NotSmaller => self.metrics.tasks.compression_skipped.inc(),
+            Packed::NotSmaller | Packed::NotUnderEncoding => self.metrics.tasks.compression_skipped.inc(),
             Packed::NotDecompressed => self.mistake(case, Mistake::Codec, because.compression),
             Packed::Compressed(codec) => {
                 let word = codec_word(codec);

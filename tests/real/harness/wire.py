@@ -1,5 +1,6 @@
 """AMQP 0-9-1 by hand: a codec of two hundred lines and a client that can also be rude. Nothing here is shared with Umbel or Celery."""
 
+import datetime
 import socket
 import struct
 import time
@@ -133,6 +134,8 @@ def field(value):
         return b"A" + long_string(b"".join(map(field, value)))
     if isinstance(value, dict):
         return b"F" + table(value)
+    if isinstance(value, datetime.datetime):
+        return b"T" + struct.pack(">Q", int(value.timestamp()))
     return b"S" + long_string(value)
 
 
