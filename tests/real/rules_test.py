@@ -375,6 +375,24 @@ def test_a_plain_body_under_a_compression_header_is_repaired(room, ruled):
         wait_for(lambda: room.worker.ran("repaired"), 10)
 
 
+@pytest.mark.old
+@pytest.mark.parametrize("repair", [False, True], ids=["as it is", "repaired"])
+def test_what_celery_5_3_4_retries_compressed_runs_only_where_it_is_repaired(make_umbel, node, vhost, place, processes, repair):
+    """Its worker sends the retry plain and leaves the `compression` header above it; whoever takes that next drops it."""
+    if venvs.python("celery53") is None:
+        pytest.skip(venvs.why_missing("celery53"))
+    rule = '[[rules]]\nname = "repair"\ncompression = { repair = true }\n' if repair else ""
+    umbel = make_umbel(node.url(), rule)
+    worker = processes(Worker, umbel.url(vhost=vhost), venv="celery53", settings={"result_backend": "disabled://"})
+    producer = processes(Producer, umbel.url(vhost=vhost), venv="celery53", settings={"result_backend": "disabled://"})
+    task_id = producer.run("stumble.apply_async((2,), compression='gzip').id")
+    if repair:
+        wait_for(lambda: [e["retries"] for e in worker.ran(task_id)] == [0, 1, 2], 15, what=worker.logged)
+    else:
+        wait_for(lambda: "Can't decode message body" in worker.logged(), 15, what=worker.logged)
+        assert [e["retries"] for e in worker.ran(task_id)] == [0]
+
+
 # admission
 
 def test_a_kill_switch_puts_tasks_aside_with_the_reason(room):

@@ -7,6 +7,7 @@ VENVS = ROOT / "target" / "venvs"
 # name: what it stands for
 CELERY = {
     "celery5": "the newest Celery 5",
+    "celery53": "Celery 5.3.4, which breaks what it retries compressed",
     "celery52": "Celery 5.2.7 on Python 3.8",
     "celery44": "Celery 4.4.7 on Python 3.6",
     "celery31": "Celery 3.1.26.post2 on Python 2.7",
