@@ -222,7 +222,7 @@ impl Pair {
                     Action::Dial { link, .. } => self.hub.dialed(NOW, link),
                     Action::HangUpLink(link) => self.hub.link_gone(NOW, link, "hung up"),
                     Action::Resume(_) => self.hand_in(),
-                    Action::HangUp(_) | Action::Cut(_) => {}
+                    Action::HangUp(_) | Action::Cut(_) | Action::Recall(_) => {}
                 }
             }
             let mut links = Vec::new();

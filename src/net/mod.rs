@@ -8,6 +8,7 @@ mod clock;
 mod counters;
 mod dial;
 pub mod judge;
+mod known;
 mod link;
 mod listen;
 mod load;

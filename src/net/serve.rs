@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,10 +100,18 @@ async fn live(what: Serve) -> io::Result<()> {
             (Some(opened.shelf), opened.news)
         }
     };
+    let memory = match &config.spool {
+        None => None,
+        Some(s) => {
+            let places = super::known::places(config);
+            Some(super::known::Memory::begin(Path::new(&s.path), places, &mut hub, Arc::clone(&news))?)
+        }
+    };
     let judge = super::reload::first_judge(&loaded, &metrics, seed);
     hub.watch_deliveries(judge.watches_deliveries());
     let thread = Thread::new(hub, judge, clock, Arc::clone(&metrics), outgoing);
     *thread.incoming.borrow_mut() = incoming;
+    *thread.memory.borrow_mut() = memory;
     thread.hub.borrow_mut().start(thread.now());
     thread.carry_out();
     let listener = TcpListener::from_std(listener)?;
@@ -128,6 +137,9 @@ async fn live(what: Serve) -> io::Result<()> {
             Some(()) = reloads.recv() => {
                 let error = super::reload::reload(&thread, &loaded, seed);
                 state.reloaded(error);
+                if let Some(memory) = &*thread.memory.borrow() {
+                    memory.moved(super::known::places(&loaded.borrow().config));
+                }
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -178,6 +190,8 @@ async fn live(what: Serve) -> io::Result<()> {
             }
         }
     }
+    tick(&thread, &mut counted, shelf.as_ref());
+    drop(thread.memory.borrow_mut().take());
     let left = match &shelf {
         None => thread.hub.borrow().unsettled(),
         Some(shelf) => keep_the_rest(&thread, shelf).await,
@@ -225,6 +239,10 @@ fn poll(thread: &Rc<Thread>, shelf: Option<&Shelf>) {
     if let Some(shelf) = shelf {
         shelf.poll(thread);
     }
+    if let Some(memory) = &*thread.memory.borrow() {
+        memory.poll(thread);
+    }
+    thread.carry_out();
 }
 
 /// The clock's own panic would end everybody: it is counted, and the clock goes on (SPEC S5).
@@ -246,6 +264,9 @@ fn tick_once(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf:
     poll(thread, shelf);
     if let Some(shelf) = shelf {
         super::counters::spool(&thread.metrics, shelf, thread.now());
+    }
+    if let (Some(memory), Some(shelf)) = (&*thread.memory.borrow(), shelf) {
+        memory.tick(&mut thread.hub.borrow_mut(), shelf.is_ours());
     }
     thread.metrics.ticks.inc();
     super::counters::gauges(thread);

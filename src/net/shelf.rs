@@ -225,6 +225,11 @@ impl Shelf {
         }
     }
 
+    /// Whether its directory is ours, and not still a predecessor's.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self.store.borrow().health(), SpoolHealth::Owned(_))
+    }
+
     /// Whether nothing is on its way to the disk.
     pub fn is_settled(&self) -> bool {
         self.store.borrow().gauges().in_flight() == 0

@@ -112,6 +112,8 @@ pub struct Thread {
     pub tls: RefCell<Vec<Option<Outgoing>>>,
     /// TLS towards clients.
     pub incoming: RefCell<Option<Incoming>>,
+    /// What is kept for the next life.
+    pub memory: RefCell<Option<super::known::Memory>>,
     floods_seen: FloodsSeen,
     /// Publishes between a client's socket and an upstream's.
     pub way: Way,
@@ -155,6 +157,7 @@ impl Thread {
             metrics,
             tls: RefCell::new(tls),
             incoming: RefCell::new(None),
+            memory: RefCell::new(None),
             floods_seen: FloodsSeen::default(),
             way: Way::default(),
             sessions: RefCell::default(),
@@ -303,6 +306,7 @@ impl Thread {
                         signal.wake();
                     }
                 }
+                Some(Action::Recall(sid)) => self.recall(sid),
                 Some(Action::Resume(sid)) => {
                     if let Some(signal) = signal_at(&self.sessions, sid.0) {
                         signal.resume.set(true);
@@ -328,6 +332,15 @@ impl Thread {
             if let Some(signal) = signal_at(&self.sessions, sid.0) {
                 signal.wake();
             }
+        }
+    }
+
+    /// Asks what is kept about a client's login; where that cannot be asked, it is not known.
+    fn recall(&self, sid: SessionId) {
+        let Some((upstream, credentials, serial)) = self.hub.borrow().recalling(sid) else { return };
+        let memory = self.memory.borrow();
+        if !memory.as_ref().is_some_and(|m| m.recall(sid, serial, &upstream, &credentials)) {
+            self.hub.borrow_mut().recalled(self.now(), sid, serial, None);
         }
     }
 

@@ -215,6 +215,8 @@ pub(super) struct Session {
     pub(super) dirty: bool,
     /// What the client is told instead of a login: its upstream is not there.
     pub(super) doomed: Option<Rc<str>>,
+    /// What is kept of an earlier life was asked about its login.
+    pub(super) asked_memory: bool,
     /// Never another's, as the slab's number may be.
     pub(super) serial: u64,
     pub(super) paused: bool,
@@ -255,6 +257,7 @@ impl Session {
             unsettled: 0,
             dirty: false,
             doomed: None,
+            asked_memory: false,
             serial: 0,
             paused: false,
             paused_until_ms: 0,

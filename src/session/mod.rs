@@ -15,6 +15,7 @@ mod hub;
 mod identity;
 mod judge;
 mod lane;
+mod learned;
 mod refusal;
 mod settings;
 pub mod spool;
@@ -29,10 +30,11 @@ pub use judge::{
     Authored, Decision, Edited, Held, Judge, Kept, PassAll, Place, PublishView, SessionFacts, Settle,
     Settled, Target, Unrouted,
 };
+pub use learned::{Declaration, Learned, Recalled};
 pub use refusal::{Refusal, Scope, reply_name};
 pub use settings::{Limits, Retry, UpstreamSettings, Url};
 pub use stream::{OutStream, Spares, Spot};
-pub use upstream::UpstreamState;
+pub use upstream::{Facts, UpstreamState};
 
 /// Both clocks, read once by `net` for everything that one event causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,13 +16,15 @@ use crate::wire::method::Tune;
 
 /// What an upstream told of itself at its last login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
+pub struct Facts {
     /// Its server properties: a table's bytes.
-    pub(super) server_properties: Rc<[u8]>,
-    pub(super) mechanisms: Rc<[u8]>,
-    pub(super) locales: Rc<[u8]>,
+    pub server_properties: Rc<[u8]>,
+    /// SASL mechanisms, as it lists them.
+    pub mechanisms: Rc<[u8]>,
+    /// Locales, as it lists them.
+    pub locales: Rc<[u8]>,
     /// What it offered in tune; `None` until somebody has logged in.
-    pub(super) tune: Option<Tune>,
+    pub tune: Option<Tune>,
 }
 
 /// How an upstream is doing.
@@ -40,6 +42,8 @@ pub enum UpstreamState {
 pub(super) struct Upstream {
     pub(super) settings: Rc<UpstreamSettings>,
     pub(super) facts: Option<Facts>,
+    /// What an earlier life of ours knew of it: for as long as it cannot be asked.
+    pub(super) recalled: Option<Facts>,
     pub(super) state: UpstreamState,
     pub(super) last_error: Option<Rc<str>>,
     /// Which url is tried next.
@@ -66,6 +70,7 @@ impl Upstream {
         Self {
             settings,
             facts: None,
+            recalled: None,
             state: UpstreamState::Unknown,
             last_error: None,
             next_url: 0,
@@ -133,8 +138,6 @@ pub(super) struct Pool {
     pub(super) backlog: Option<super::backlog::BacklogId>,
     /// Exchanges that have taken a publish: one to them will not close a channel.
     pub(super) known_exchanges: FxHashSet<Box<[u8]>>,
-    /// Declarations that worked: the method's payload and its answer (SPEC D4).
-    pub(super) declared: FxHashMap<Box<[u8]>, Box<[u8]>>,
 }
 
 impl Pool {
@@ -164,7 +167,6 @@ impl Pool {
             idle_since_ms: now_ms,
             backlog: None,
             known_exchanges: FxHashSet::default(),
-            declared: FxHashMap::default(),
         }
     }
 }

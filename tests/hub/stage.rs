@@ -98,6 +98,8 @@ impl Stage {
                         }
                     }
                     Action::Resume(sid) => self.client_says(sid, &[]),
+                    // Nothing is kept here of an earlier life.
+                    Action::Recall(_) => {}
                 }
             }
             let lids: Vec<LinkId> = self.links.keys().copied().collect();

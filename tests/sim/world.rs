@@ -310,6 +310,8 @@ impl World {
                     }
                 }
                 Action::Resume(sid) => self.hand_in(sid),
+                // Nothing is kept here of an earlier life.
+                Action::Recall(_) => {}
             }
         }
     }

@@ -46,7 +46,7 @@ mod salvage;
 mod selection;
 mod store;
 #[cfg(test)]
-mod testing;
+pub(in crate::net) mod testing;
 mod writer;
 
 use std::time::Duration;

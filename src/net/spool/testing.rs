@@ -12,7 +12,7 @@ use crate::wire::num::{u64_of, usize_clamped};
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A directory of its own, removed at the end.
-pub(super) struct Dir(PathBuf);
+pub(in crate::net) struct Dir(PathBuf);
 
 impl Dir {
     pub(in crate::net) fn new(name: &str) -> Self {
@@ -23,7 +23,7 @@ impl Dir {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::net) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -332,6 +332,9 @@ impl Hub {
 
     /// No upstream could be asked: the client is told, and may come again.
     pub(super) fn login_unreachable(&mut self, now: Now, sid: SessionId, why: &str) {
+        if self.ask_memory(sid) {
+            return;
+        }
         self.counters.logins_unreachable += 1;
         self.counters.connection_errors += 1;
         self.close_client(now, sid, 320, &format!("CONNECTION_FORCED - no upstream: {why}"), MethodId::NONE);

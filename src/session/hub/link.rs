@@ -373,6 +373,9 @@ impl Hub {
                     if let Some(s) = self.sessions.get_mut(sid.0) {
                         s.verify = None;
                     }
+                    if refused && words.as_ref().is_none_or(|w| w.0 == 403) {
+                        self.verified_no_more(lid);
+                    }
                     let hung_up = self.links.get(lid.0).is_some_and(|l| l.hung_up_by_peer);
                     if refused || words.is_some() {
                         self.login_refused(now, sid, words);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::Hub;
 use super::link::Words;
 use crate::session::client::State;
+use crate::session::learned::Learned;
 use crate::session::settings::shortened;
 use crate::session::upstream::{Facts, LinkState, LinkUse, UpstreamState};
 use crate::session::{LinkId, Now, SessionId, UpstreamId};
@@ -59,6 +60,9 @@ impl Hub {
         u.probing = false;
         u.probe_attempt = u.probe_attempt.saturating_add(1);
         u.probe_at_ms = now.ms + u.settings.retry.wait_ms(u.probe_attempt, random).max(200);
+        if u.facts.is_none() {
+            u.facts = u.recalled.take();
+        }
         let known = u.facts.is_some();
         let urls: Vec<String> = u.settings.urls.iter().map(ToString::to_string).collect();
         let name = Rc::clone(&u.settings.name);
@@ -191,13 +195,18 @@ impl Hub {
         let Some(link) = self.links.get_mut(lid.0) else { return };
         let upstream = link.upstream;
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
-            let tune = u.facts.as_ref().and_then(|f| f.tune);
-            u.facts = Some(Facts {
+            let tune = u.facts.as_ref().or(u.recalled.as_ref()).and_then(|f| f.tune);
+            let facts = Facts {
                 server_properties: start.server_properties.into(),
                 mechanisms: start.mechanisms.into(),
                 locales: start.locales.into(),
                 tune,
-            });
+            };
+            if u.facts.as_ref() != Some(&facts) {
+                let upstream = Rc::clone(&u.settings.name);
+                self.lessons.learn(|| Learned::Upstream { upstream, facts: facts.clone() });
+            }
+            u.facts = Some(facts);
             u.state = UpstreamState::Up;
             u.last_error = None;
             u.probe_attempt = 0;
@@ -229,8 +238,10 @@ impl Hub {
         let Some(link) = self.links.get_mut(lid.0) else { return };
         let upstream = link.upstream;
         let Some(u) = self.upstreams.get_mut(upstream.0) else { return };
-        if let Some(facts) = &mut u.facts {
+        if let Some(facts) = u.facts.as_mut().filter(|f| f.tune != Some(theirs)) {
             facts.tune = Some(theirs);
+            let upstream = Rc::clone(&u.settings.name);
+            self.lessons.learn(|| Learned::Upstream { upstream, facts: facts.clone() });
         }
         let client_frame_max = match link.used {
             LinkUse::Pinned(sid) => self.sessions.get(sid.0).map_or(0, |s| s.frame_max),
@@ -248,11 +259,9 @@ impl Hub {
         link.tune = Tune { channel_max: theirs.channel_max, frame_max: wanted.max(at_least), heartbeat };
         link.state = LinkState::Vhost;
         let (tune, used, credentials) = (link.tune, link.used, link.credentials.clone());
-        let remember_ms = u.settings.remember_ms;
         self.link_push(lid, 0, &method::write_tune(MethodId::CONNECTION_TUNE_OK, tune));
         if let Some(credentials) = credentials {
-            let hash = self.remembered.hash(&credentials, None);
-            self.remembered.remember(upstream, hash, now.ms + remember_ms);
+            self.login_worked(now, upstream, &credentials, None);
         }
         match used {
             LinkUse::Verify(sid) => match self.sessions.get(sid.0).map(|s| s.state) {
@@ -281,8 +290,7 @@ impl Hub {
         u.state = UpstreamState::Up;
         u.opened += 1;
         let settings = Rc::clone(&u.settings);
-        let hash = self.remembered.hash(&credentials, Some(&vhost));
-        self.remembered.remember(upstream, hash, now.ms + settings.remember_ms);
+        self.login_worked(now, upstream, &credentials, Some(&vhost));
         let lifetime_ms = shortened(settings.link_lifetime_ms, settings.link_lifetime_jitter_percent, jitter);
         let retire_at_ms = now.ms + lifetime_ms;
         match used {

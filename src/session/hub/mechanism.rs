@@ -2,6 +2,7 @@
 
 use super::Hub;
 use crate::session::client::{Gate, State};
+use crate::session::upstream::UpstreamState;
 use crate::session::{Credentials, Now, Refusal, SessionId, UpstreamId};
 use crate::wire::method::{self, MethodId, MethodWriter};
 use crate::wire::table::{Table, Value, check_table};
@@ -124,7 +125,11 @@ impl Hub {
                 s.state = State::Verifying;
                 s.gate = Gate::Upstream;
             }
-            self.verify(now, sid, None);
+            // Nobody is there to be asked: what is kept answers at once.
+            let down = self.upstreams.get(upstream.0).is_some_and(|u| u.state == UpstreamState::Down);
+            if !(down && self.ask_memory(sid)) {
+                self.verify(now, sid, None);
+            }
         }
         Ok(())
     }

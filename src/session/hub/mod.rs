@@ -28,6 +28,7 @@ mod out;
 mod pause;
 mod pin;
 mod publish;
+mod recall;
 mod reconfigure;
 mod relay;
 mod replay;
@@ -52,6 +53,7 @@ use super::client::{Gate, Session, State};
 use super::identity::{IdentityHash, Remembered};
 use super::judge::Judge;
 use super::lane::Lane;
+use super::learned::{Declared, Lessons};
 use super::stream::Spares;
 use super::upstream::{Link, Pool, Upstream};
 use super::{LaneId, Limits, LinkId, Now, PoolId, SessionId, UpstreamId, UpstreamSettings, Url};
@@ -85,6 +87,8 @@ pub enum Action {
     Cut(SessionId),
     /// Hand in again what `client_bytes` did not take.
     Resume(SessionId),
+    /// Ask what is kept of an earlier life about this client's login (`recalling`), and say `recalled`.
+    Recall(SessionId),
 }
 
 /// How a client's login ended.
@@ -115,6 +119,8 @@ pub struct Hub {
     handshaking: usize,
     pool_of: FxHashMap<(UpstreamId, Rc<[u8]>, IdentityHash), PoolId>,
     remembered: Remembered,
+    lessons: Lessons,
+    declared: Declared,
     spool: Option<Box<dyn crate::session::spool::Spool>>,
     /// What each login has in the spool.
     backlogs: Slab<crate::session::backlog::Backlog>,
@@ -175,6 +181,8 @@ impl Hub {
             handshaking: 0,
             pool_of: FxHashMap::default(),
             remembered: Remembered::new(seed),
+            lessons: Lessons::default(),
+            declared: Declared::default(),
             spool: None,
             backlogs: Slab::new(),
             replay_rate: None,

@@ -2,6 +2,7 @@
 
 use super::Hub;
 use super::frames::Frames;
+use super::recall::owner;
 use crate::session::lane::Kind;
 use crate::session::upstream::LinkState;
 use crate::session::{LaneId, Now, Refusal, SessionId, UpstreamId};
@@ -67,7 +68,7 @@ impl Hub {
     /// The answer that this very declaration got before, where its upstream cannot answer now.
     fn remembered_declare(&self, lane: LaneId, payload: &[u8]) -> Option<Box<[u8]>> {
         let pool = self.pools.get(self.lanes.get(lane.0)?.pool.0)?;
-        if self.answers(pool) { None } else { pool.declared.get(payload).cloned() }
+        if self.answers(pool) { None } else { self.declared.answer(&owner(pool), payload) }
     }
 }
 

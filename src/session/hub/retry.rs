@@ -47,12 +47,9 @@ impl Hub {
             p.dial_at_ms = now.ms + if refused { wait.max(retry.interval_max_ms) } else { wait };
             p.refused = refused;
             given_up = !worked && retry.max_retries.is_some_and(|most| p.attempt > most);
-            if refused {
-                let hash = self.remembered.hash(&p.credentials, Some(&p.vhost));
-                self.remembered.forget(p.upstream, hash);
-                let hash = self.remembered.hash(&p.credentials, None);
-                self.remembered.forget(p.upstream, hash);
-            }
+        }
+        if refused {
+            self.login_failed(pool);
         }
         let upstream = self.pools.get(pool.0).map(|p| p.upstream);
         if let Some(u) = upstream.and_then(|u| self.upstreams.get_mut(u.0)) {

@@ -9,8 +9,8 @@ use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method::{MethodId, MethodWriter};
 use crate::wire::num::u64_of;
 
-/// Declarations remembered for one pool.
-const DECLARES_REMEMBERED_MAX: usize = 10_000;
+/// Exchanges remembered for one pool.
+const EXCHANGES_REMEMBERED_MAX: usize = 10_000;
 
 impl Hub {
     /// basic.ack or basic.nack from an upstream.
@@ -190,7 +190,7 @@ impl Hub {
         let exchange = super::publish::exchange_of(frame.payload);
         let pool = self.lanes.get(lane_id.0).map(|l| l.pool);
         if let Some(p) = pool.and_then(|p| self.pools.get_mut(p.0)) {
-            if p.known_exchanges.len() < DECLARES_REMEMBERED_MAX {
+            if p.known_exchanges.len() < EXCHANGES_REMEMBERED_MAX {
                 p.known_exchanges.insert(exchange.into());
             }
         }
@@ -382,11 +382,7 @@ impl Hub {
         }
         let Some(bytes) = self.item_bytes(lane_id, index) else { return };
         let Ok(Some(frame)) = crate::wire::frame::parse_frame(&bytes, 0) else { return };
-        if let Some(p) = self.pools.get_mut(pool.0) {
-            if p.declared.len() < DECLARES_REMEMBERED_MAX || p.declared.contains_key(frame.payload) {
-                p.declared.insert(frame.payload.into(), reply.into());
-            }
-        }
+        self.declared_is_known(pool, frame.payload, reply);
     }
 
     /// What a reply teaches us about the client's channel.
