@@ -1,6 +1,6 @@
 //! The spool as the Hub sees it, and what comes of it told to the Hub: the store is `spool`, when to use it is the Hub's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use crate::wire::num::u64_of;
 pub struct Shelf {
     store: Rc<RefCell<Store>>,
     metrics: Arc<Metrics>,
+    /// Appended since the last hand-over: an atomic counter for each would cost more than the rest.
+    appended: Rc<Cell<u64>>,
 }
 
 /// How a spool is.
@@ -68,7 +70,8 @@ pub fn open(settings: &config::Spool, owned: Owned, metrics: &Arc<Metrics>) -> s
     say_recovered(&recovered, metrics);
     let salt = store.salt();
     let found = found(&recovered);
-    let shelf = Shelf { store: Rc::new(RefCell::new(store)), metrics: Arc::clone(metrics) };
+    let shelf =
+        Shelf { store: Rc::new(RefCell::new(store)), metrics: Arc::clone(metrics), appended: Rc::default() };
     Ok(Opened { shelf, news, salt, found })
 }
 
@@ -134,16 +137,18 @@ impl Spool for Shelf {
             body,
         };
         let mut store = self.store.borrow_mut();
-        match store.append(QueueId(queue.0), &publish) {
+        let mut outcome = store.append(QueueId(queue.0), &publish);
+        if outcome == Err(Refused::Busy) {
+            // A hand-over may make room at once.
+            store.flush();
+            outcome = store.append(QueueId(queue.0), &publish);
+        }
+        match outcome {
             Ok(number) => {
-                self.metrics.delivery.spool.appended.inc();
+                self.appended.set(self.appended.get() + 1);
                 Some(number)
             }
-            Err(Refused::Busy) => {
-                // A hand-over may make room at once.
-                store.flush();
-                store.append(QueueId(queue.0), &publish).ok()
-            }
+            Err(Refused::Busy) => None,
             Err(why) => {
                 let fault = if why == Refused::Bound { SpoolFault::Full } else { SpoolFault::Append };
                 self.metrics.delivery.spool.faults.of(fault).inc();
@@ -161,6 +166,7 @@ impl Spool for Shelf {
     }
 
     fn flush(&mut self) {
+        self.metrics.delivery.spool.appended.inc_by(self.appended.take());
         self.store.borrow_mut().flush();
     }
 
@@ -232,7 +238,7 @@ impl Shelf {
 
     /// Whether nothing is on its way to the disk.
     pub fn is_settled(&self) -> bool {
-        self.store.borrow().gauges().in_flight() == 0
+        self.store.borrow().is_settled()
     }
 
     /// What waits, and whether more is taken.

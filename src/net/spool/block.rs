@@ -106,15 +106,14 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head, parts: [&[u8]; 3]) {
     }
 }
 
-/// Fills in both checks of the block at the front of `bytes`, and gives its length; `None` where no block is.
-pub(super) fn seal(bytes: &mut [u8], seed: Seed) -> Option<usize> {
+/// Fills in both checks of the block at the front of `bytes`, and gives its head; `None` where no block is.
+pub(super) fn seal(bytes: &mut [u8], seed: Seed) -> Option<Head> {
     let head = head_fields(bytes)?;
-    let len = head.block_len();
-    let (front, payload) = bytes.get_mut(..len)?.split_at_mut_checked(HEAD)?;
+    let (front, payload) = bytes.get_mut(..head.block_len())?.split_at_mut_checked(HEAD)?;
     front.get_mut(64..72)?.copy_from_slice(&seed.check(payload).to_le_bytes());
     let (fields, check) = front.split_at_mut_checked(72)?;
     check.copy_from_slice(&seed.check(fields).to_le_bytes());
-    Some(len)
+    Some(head)
 }
 
 /// A whole sealed block.
@@ -312,7 +311,7 @@ mod tests {
         let head = Head { kind: Kind::Record, flags: 1, queue: 2, seq, at: 3, lane: 4, lengths: [0; 3] };
         let mut out = Vec::new();
         write(&mut out, &head, [b"method", b"header", body]);
-        assert_eq!(seal(&mut out, SEED), Some(out.len()));
+        assert_eq!(seal(&mut out, SEED).map(|head| head.block_len()), Some(out.len()));
         out
     }
 

@@ -31,6 +31,8 @@ struct Line {
     next: u64,
     /// Written, not handed over yet.
     run: Vec<u8>,
+    /// Octets of the run before it: as much room is made at once.
+    last_run: usize,
     removals: Vec<(u64, u64)>,
     reading: Option<Ask>,
 }
@@ -59,6 +61,8 @@ pub struct Spool {
     epoch: u64,
     /// Records handed over and not answered.
     unanswered: u64,
+    /// Octets not handed over yet.
+    gathered: u64,
     /// A failure is being answered: nothing is taken until all of it is.
     settling: bool,
     thread: Option<JoinHandle<()>>,
@@ -113,6 +117,7 @@ impl Spool {
             health,
             epoch: 0,
             unanswered: 0,
+            gathered: 0,
             settling: false,
             thread: Some(thread),
         };
@@ -149,6 +154,12 @@ impl Spool {
         Arc::clone(&self.gauges)
     }
 
+    /// Whether nothing is on its way to the disk.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.gathered == 0 && self.gauges.in_flight() == 0
+    }
+
     /// The queue of this key, a new one where there is none.
     pub fn queue(&mut self, key: &QueueKey) -> QueueId {
         if let Some(id) = self.ids.get(key) {
@@ -182,10 +193,13 @@ impl Spool {
             lane: publish.lane,
             lengths: [0; 3],
         };
+        if line.run.capacity() == 0 {
+            line.run.reserve(line.last_run);
+        }
         block::write(&mut line.run, &head, parts);
         line.next += 1;
         self.unanswered += 1;
-        self.gauges.in_flight.fetch_add(block::record_len(len), Ordering::AcqRel);
+        self.gathered += block::record_len(len);
         if line.run.len() >= GROUP_MAX {
             self.hand_over(queue);
         }
@@ -202,7 +216,8 @@ impl Spool {
         if self.settling {
             return Err(Refused::Busy);
         }
-        let (in_flight, new) = (self.gauges.in_flight(), block::record_len(len));
+        let (in_flight, new) =
+            (self.gauges.in_flight().saturating_add(self.gathered), block::record_len(len));
         // What is in flight may be rounded up to twice its size in the store.
         let charge = queue::charge(new).max(new);
         if self.gauges.bytes().saturating_add(in_flight).saturating_add(charge) > self.settings.max_bytes {
@@ -252,13 +267,19 @@ impl Spool {
             if self.settling {
                 return false;
             }
+            let len = line.run.len();
             let run = Run { queue: id, key: Arc::clone(&line.key), bytes: std::mem::take(&mut line.run) };
+            // Counted before the writer can have answered it.
+            self.gauges.in_flight.fetch_add(u64_of(len), Ordering::AcqRel);
             if let Err(TrySendError::Full(Command::Append { run, .. })) =
                 commands.try_send(Command::Append { run, epoch: self.epoch })
             {
+                self.gauges.in_flight.fetch_sub(u64_of(len), Ordering::AcqRel);
                 line.run = run.bytes;
                 return false;
             }
+            line.last_run = len.min(GROUP_MAX);
+            self.gathered = self.gathered.saturating_sub(u64_of(len));
         }
         true
     }
@@ -324,7 +345,7 @@ impl Spool {
                 continue;
             }
             let bytes = std::mem::take(&mut line.run);
-            self.gauges.in_flight.fetch_sub(u64_of(bytes.len()), Ordering::AcqRel);
+            self.gathered = self.gathered.saturating_sub(u64_of(bytes.len()));
             let why = SpoolHealth::Failed("an earlier append".into());
             self.own.push_back(Completion::NotKept { queue: *id, records: block::unsealed(&bytes), why });
         }
@@ -385,7 +406,14 @@ impl Drop for Spool {
 
 impl Line {
     fn new(key: QueueKey) -> Self {
-        Self { key: Arc::new(key), next: 1, run: Vec::new(), removals: Vec::new(), reading: None }
+        Self {
+            key: Arc::new(key),
+            next: 1,
+            run: Vec::new(),
+            last_run: 0,
+            removals: Vec::new(),
+            reading: None,
+        }
     }
 
     fn is_waiting(&self) -> bool {

@@ -48,8 +48,15 @@ pub(super) struct Writer {
 }
 
 /// When what is due.
+#[derive(Default)]
 struct Due {
     last_commit: Option<Instant>,
+    /// How long the last commit took, and how many runs were in it.
+    took: Duration,
+    company: usize,
+    /// When the first of what is staged came, and in how many runs it did.
+    staged: Option<Instant>,
+    runs: usize,
     removals: Option<Instant>,
     retry: Option<(Instant, Duration)>,
     idle: Option<Instant>,
@@ -58,7 +65,7 @@ struct Due {
 impl Writer {
     /// Runs until it is told to close, or nobody is there to tell it anything.
     pub(super) fn run(mut self) {
-        let mut due = Due { last_commit: None, removals: None, retry: None, idle: None };
+        let mut due = Due::default();
         self.mend(&mut due, instant());
         let mut reads = Vec::new();
         let mut open = true;
@@ -73,7 +80,10 @@ impl Writer {
             let now = instant();
             if !open || self.commit_due(&due, now) {
                 self.keeper.commit(now_us(), || now.elapsed());
-                due.last_commit = Some(now);
+                (due.last_commit, due.staged) = (Some(now), None);
+                if due.runs > 0 {
+                    (due.took, due.company, due.runs) = (now.elapsed(), due.runs, 0);
+                }
                 due.removals = self.keeper.has_changes().then(|| now + REMOVALS_WAIT);
             }
             for (queue, after, max_bytes) in reads.drain(..) {
@@ -93,7 +103,11 @@ impl Writer {
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Append { run, epoch } => self.keeper.append(run, epoch),
+                Command::Append { run, epoch } => {
+                    self.keeper.append(run, epoch);
+                    due.staged = due.staged.or_else(|| Some(instant()));
+                    due.runs += 1;
+                }
                 Command::Remove { queue, ranges } => {
                     for (from, to) in ranges {
                         self.keeper.remove(queue, from, to);
@@ -115,8 +129,12 @@ impl Writer {
         if self.keeper.staged_bytes == 0 {
             return due.removals.or(Some(now));
         }
-        let at = due.last_commit.map_or(now, |last| last + self.group_commit);
-        Some(if self.keeper.staged_bytes >= COMMIT_BYTES / 4 { now } else { at })
+        // Who came alone last time waits for nobody, and nobody waits longer for company than the disk itself takes.
+        if self.keeper.staged_bytes >= COMMIT_BYTES / 4 || due.company <= 1 {
+            return Some(now);
+        }
+        let apart = due.last_commit.map_or(now, |last| last + self.group_commit);
+        Some(due.staged.map_or(now, |first| first + due.took).min(apart))
     }
 
     fn commit_due(&self, due: &Due, now: Instant) -> bool {

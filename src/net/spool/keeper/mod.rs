@@ -103,10 +103,10 @@ impl Keeper {
         let queue = self.queues.entry(run.queue).or_insert_with(|| Queue::new((*run.key).clone(), 1));
         let drafts = self.staged.entry(run.queue).or_default();
         let mut rest = run.bytes.as_mut_slice();
-        while let Some(len) = block::seal(rest, seed) {
+        while let Some(head) = block::seal(rest, seed) {
+            let len = head.block_len();
             let Some((bytes, after)) = std::mem::take(&mut rest).split_at_mut_checked(len) else { break };
             rest = after;
-            let Some(head) = block::head(bytes, seed) else { break };
             let fits = drafts.last().is_some_and(|d| {
                 d.first + d.count == head.seq && d.value.len().saturating_add(len) <= GROUP_MAX
             });
