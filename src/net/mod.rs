@@ -6,6 +6,7 @@ mod certificate;
 mod client;
 mod clock;
 mod counters;
+mod destination;
 mod dial;
 pub mod judge;
 mod known;
@@ -28,8 +29,8 @@ mod tls;
 mod way;
 
 pub use clock::now_us;
+pub use destination::Destination;
 pub use listen::bind;
 pub use load::{LoadError, Loaded, World, load};
-pub use publisher::Destination;
 pub use replay::{Outcome, Replay};
 pub use serve::{Serve, serve};

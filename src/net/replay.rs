@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::clock::{now_us, wall_us};
-use super::publisher::{Batch, Destination, Fate, Publisher};
+use super::destination::Destination;
+use super::publisher::{Batch, Fate, Publisher};
 use super::spool::{Asks, Custody, QueueReport, Record, Selection, asks};
 use crate::session::{Authored, Decision, Judge, Now, PublishView, SessionFacts};
 use crate::wire::num::usize_clamped;
