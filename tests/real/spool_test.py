@@ -122,7 +122,7 @@ def test_a_cron_job_s_task_runs_after_the_outage_and_its_queue_is_there(spooled,
     cron.process.popen.stdin.close()
     assert cron.process.wait(10) == 0
     assert time.monotonic() - began < 5
-    assert waiting(umbel) > 0
+    wait_for(lambda: waiting(umbel) > 0, 5, what="what the window has no room for is on disk")
     spooled.over()
     worker = processes(Worker, spooled.node.url(vhost=spooled.vhost), queues=("nightly",), arguments=["--without-mingle", "--without-gossip"])
     worker.wait_executed(40, 30)
