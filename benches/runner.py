@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import messages
+import targets
 from parties import BIN, HERE, Contender, NullBroker, Rabbit, Relay, contenders
 from system import CORES, OTHER_CORE, PROXY_CORE, Child, machine
 
@@ -25,6 +26,12 @@ class Scenario:
     def __init__(self, name, what, broker, load, names=None, figures=("proxy_us", "broker_us", "rate"), one_core=False, before=None, message=None, fresh=False, base="haproxy", rest=0):
         self.name, self.what, self.broker, self.load, self.names = name, what, broker, load, names
         self.figures, self.one_core, self.before, self.message, self.fresh, self.base, self.rest = figures, one_core, before, message, fresh, base, rest
+        self.rounds = None
+
+    def trimmed(self, names, rounds, load):
+        """As the targets need it."""
+        self.names, self.rounds, self.load = names, rounds, {**self.load, **load}
+        return self
 
 
 def scenarios(quick):
@@ -53,7 +60,7 @@ def scenarios(quick):
         Scenario("storm", "10,000 clients at once", NULL, {"mode": "storm", "connections": 10_000}, ["direct", "umbel"], ("seconds", "lost", "upstream_connections"), fresh=True),
         Scenario("spool", "small publishes that only the spool acknowledges, window 10,000", MUTE, publish(400_000, connections=1, window=10_000), ["umbel-durable"],
                  ("rate", "proxy_us"), message="small", fresh=True),
-        Scenario("spool-1k", "the same with 1 KB", MUTE, publish(200_000, connections=1, window=10_000), ["umbel-durable"], ("rate", "proxy_us"), message="1k", fresh=True),
+        Scenario("spool-1k", "the same with 1 KB", MUTE, publish(100_000, connections=1, window=10_000), ["umbel-durable"], ("rate", "proxy_us"), message="1k", fresh=True),
         Scenario("spool-latency", "one publish at a time that only the spool acknowledges (µs), beside one fsync of the same disk", MUTE,
                  {"mode": "latency", "count": 2_000 // n, "warm": 50}, ["fsync", "umbel-durable"], ("p50_us", "p99_us"), message="1k", fresh=True),
         Scenario("rabbit", "RabbitMQ, durable queue, window 10,000", REAL, publish(40_000, connections=1, window=10_000, warm=2000), ["direct", "haproxy", "umbel", "umbel-policy"],
@@ -275,6 +282,7 @@ def table(scenario, results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--targets", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", default="")
     parser.add_argument("--contenders", default="")
@@ -283,6 +291,8 @@ def main():
     number = args.rounds or (3 if args.quick else 7)
     wanted = [w for w in args.only.split(",") if w]
     chosen = [s for s in scenarios(args.quick) if not wanted or s.name in wanted]
+    if args.targets:
+        chosen = [s.trimmed(*targets.NEEDED[s.name]) for s in chosen if s.name in targets.NEEDED]
     names = [c for c in args.contenders.split(",") if c] or MAIN
     out = Path(args.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -300,17 +310,17 @@ def main():
             stage = Stage(work / kind, kind, needed)
             try:
                 for scenario in here:
-                    results = rounds(stage, scenario, number)
+                    results = rounds(stage, scenario, min(number, scenario.rounds or number))
                     text, figures = table(scenario, results)
                     report.append(text)
                     everything["scenarios"][scenario.name] = {"what": scenario.what, "figures": figures, "raw": results}
                     (out / "results.json").write_text(json.dumps(everything, indent=1))
-                    (out / "results.md").write_text("\n".join(report) + "\n")
+                    (out / "results.md").write_text("\n".join([*report, targets.table(everything["scenarios"])]) + "\n")
             finally:
                 stage.stop()
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    print("\n".join(report))
+    print("\n".join([*report, targets.table(everything["scenarios"])]))
 
 
 if __name__ == "__main__":
