@@ -234,9 +234,11 @@ def full_disk_passes_through(world):
     world.sleep(0.5)
 
 
-@scenario("the spool's disk (tmpfs of 1 MB) fills up in an outage", rows=44, short=True, accepted=300)
+@scenario("the spool's disk (tmpfs of 1 MB) fills up in an outage", rows=44, short=True, accepted=300, paused=5.0)
 def full_disk_in_an_outage(world):
-    """Refused one by one (nacks), nothing that was acked is lost; once the broker is back there is room again."""
+    """Refused one by one (nacks), nothing that was acked is lost; once the broker is back there is room again.
+
+    (While it takes what the disk had no room for, the flood is paused in slices of less than half a second.)"""
     small_disk(world)
     door, relay = spooled(world)
     producer = world.raw(door, rate=1500, confirms=True, window=5000, size=1000)
