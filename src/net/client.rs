@@ -129,7 +129,7 @@ impl Client {
                 return Poll::Pending;
             }
             if turn >= READS_A_TURN || read >= self.thread.read_bytes() / 2 {
-                cx.waker().wake_by_ref();
+                super::thread::yield_to_all(cx);
                 return Poll::Pending;
             }
             if self.thread.hub.borrow().client_floods(self.sid) && !self.signal.take_turn() {

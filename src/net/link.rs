@@ -114,7 +114,7 @@ impl Link {
                 return Poll::Pending;
             }
             if turn >= READS_A_TURN {
-                cx.waker().wake_by_ref();
+                super::thread::yield_to_all(cx);
                 return Poll::Pending;
             }
             match self.poll_read(cx, io) {
