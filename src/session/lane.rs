@@ -77,6 +77,16 @@ pub(super) struct Item {
     pub(super) wait: Option<Wait>,
 }
 
+impl Item {
+    /// The backlog that it waited for is empty.
+    pub(super) fn stop_waiting_behind(&mut self) {
+        if let Some(wait) = &mut self.wait {
+            wait.behind = false;
+            self.wait.take_if(|w| w.way.target.is_none() && w.way.otherwise.is_none());
+        }
+    }
+}
+
 /// An item's target, whether it waits for it or not any more.
 #[derive(Debug)]
 pub(super) struct Wait {

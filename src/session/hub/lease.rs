@@ -268,11 +268,7 @@ impl Hub {
                 continue;
             }
             if item.wait.as_ref().is_some_and(|w| w.behind) {
-                if self.spills(lane.pool) {
-                    return;
-                }
-                self.behind_no_more(lane_id, index);
-                continue;
+                return;
             }
             if item.wait.as_ref().is_some_and(|w| !w.met) && !self.target_met(now, lane_id, index) {
                 return;
@@ -300,17 +296,6 @@ impl Hub {
             }
             lane.sent += 1;
             self.mark_link(lid);
-        }
-    }
-
-    /// An item has waited for its backlog, which is empty.
-    fn behind_no_more(&mut self, lane_id: LaneId, index: usize) {
-        let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) else { return };
-        if let Some(wait) = &mut item.wait {
-            wait.behind = false;
-            if wait.way.target.is_none() && wait.way.otherwise.is_none() {
-                item.wait = None;
-            }
         }
     }
 

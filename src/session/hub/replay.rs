@@ -122,7 +122,7 @@ impl Hub {
         let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
         let reading = backlog.ahead.reading || backlog.main.reading;
         self.replay_due |= !backlog.ready.is_empty();
-        if !backlog.spilling || reading || !backlog.ready.is_empty() || self.draining {
+        if !backlog.spilling || reading || !backlog.ready.is_empty() {
             return;
         }
         if backlog.is_empty() && on_lane == 0 {
@@ -132,7 +132,8 @@ impl Hub {
             return;
         }
         let (Some(via), which) = (backlog.via, backlog.current()) else { return };
-        if self.room(b) == 0 {
+        // What is on disk when a drain begins stays there.
+        if self.draining || self.room(b) == 0 {
             return;
         }
         if !self.has_way(via) {
@@ -164,7 +165,7 @@ impl Hub {
         }
     }
 
-    /// The backlog is empty: what waited behind it goes on.
+    /// The backlog is empty: what waited behind it goes on, and what comes after that does not wait, so none of it is behind any more.
     fn release_behind(&mut self, now: Now, b: BacklogId) {
         let lanes: Vec<LaneId> = self
             .lanes
@@ -172,8 +173,11 @@ impl Hub {
             .filter(|(_, l)| l.waiting() && self.pools.get(l.pool.0).is_some_and(|p| p.backlog == Some(b)))
             .map(|(i, _)| LaneId(i))
             .collect();
-        for lane in lanes {
-            self.seek(now, lane);
+        for lane_id in lanes {
+            for item in self.lanes.get_mut(lane_id.0).into_iter().flat_map(|l| &mut l.items) {
+                item.stop_waiting_behind();
+            }
+            self.seek(now, lane_id);
         }
     }
 
