@@ -13,10 +13,12 @@
 mod hub {
     pub mod blame;
     pub mod disk;
+    pub mod gates;
     pub mod goodbyes;
     pub mod mechanisms;
     pub mod retries;
     pub mod stage;
+    pub mod store;
     pub mod told;
     pub mod unrouted;
 }

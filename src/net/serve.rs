@@ -21,7 +21,7 @@ use super::tls::{self, Outgoing};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::metrics::status::Status;
-use crate::session::Hub;
+use crate::session::{Hub, Rounds};
 
 /// The Hub's clock ticks this often.
 const TICK: Duration = Duration::from_millis(100);
@@ -211,7 +211,7 @@ const LAST_COMMIT: Duration = Duration::from_secs(5);
 
 /// What is not confirmed when the drain is over goes to the spool, as much at a time as it takes; how much could not.
 async fn keep_the_rest(thread: &Rc<Thread>, shelf: &Shelf) -> u64 {
-    let mut before = u64::MAX;
+    let mut rounds = Rounds::default();
     let mut left = 0;
     let all = async {
         loop {
@@ -222,11 +222,9 @@ async fn keep_the_rest(thread: &Rc<Thread>, shelf: &Shelf) -> u64 {
                 shelf.poll(thread);
             }
             shelf.poll(thread);
-            // What was on its way may have been given back: only what stays away is kept.
-            if (left == 0 && nothing_new) || (left > 0 && left >= before) {
+            if rounds.is_over(left, nothing_new) {
                 break;
             }
-            before = left;
         }
     };
     if tokio::time::timeout(LAST_COMMIT, all).await.is_err() {

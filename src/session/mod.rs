@@ -23,7 +23,8 @@ mod stream;
 mod upstream;
 
 pub use hub::{
-    Action, ChannelLook, Counters, Hub, LinkLook, LoginOutcome, SessionLook, Sizes, Totals, UpstreamLook,
+    Action, ChannelLook, Counters, Hub, LinkLook, LoginOutcome, Rounds, SessionLook, Sizes, Totals,
+    UpstreamLook,
 };
 pub use identity::{Credentials, Secret};
 pub use judge::{

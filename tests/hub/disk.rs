@@ -1,128 +1,13 @@
 //! A disk that gives back what it was given: nothing is lost, sent twice or overtaken by what came later (SPEC D4, D7, D8).
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
-use umbel::session::UpstreamSettings;
-use umbel::session::spool::{Spool, SpoolAppend, SpoolKey, SpoolQueue, SpoolRecord};
+use umbel::session::{Rounds, UpstreamSettings};
 use umbel::wire::frame::FrameKind;
 
 use super::stage::{Stage, upstream};
+use super::store::Disk;
 use crate::kit;
-
-#[derive(Default)]
-struct Queue {
-    ahead: bool,
-    last: u64,
-    synced: u64,
-    records: BTreeMap<u64, SpoolRecord>,
-    asked: Option<u64>,
-}
-
-/// What is asked of it, done when the test says so.
-#[derive(Clone, Default)]
-struct Disk(Rc<RefCell<(Vec<Queue>, bool)>>);
-
-impl Disk {
-    fn is_ill(&self, ill: bool) {
-        self.0.borrow_mut().1 = ill;
-    }
-
-    fn queues(&self) -> usize {
-        self.0.borrow().0.len()
-    }
-
-    /// The names of the messages that it has, ahead of all others or not.
-    fn names(&self, ahead: bool) -> Vec<String> {
-        let queues = &self.0.borrow().0;
-        let records = queues.iter().filter(|q| q.ahead == ahead).flat_map(|q| q.records.values());
-        records.map(|r| kit::message_id(&r.header).unwrap()).collect()
-    }
-
-    /// All that it was given is written.
-    fn syncs(&self, s: &mut Stage) {
-        for n in 0..self.queues() {
-            let last = self.0.borrow().0[n].last;
-            self.0.borrow_mut().0[n].synced = last;
-            s.hub.spool_synced(s.now, SpoolQueue(n as u64), last);
-        }
-        s.carry();
-    }
-
-    /// What it has not written it gives back, and takes nothing more.
-    fn fails(&self, s: &mut Stage) {
-        self.is_ill(true);
-        for n in 0..self.queues() {
-            let mut state = self.0.borrow_mut();
-            let queue = &mut state.0[n];
-            let back = queue.records.split_off(&(queue.synced + 1));
-            drop(state);
-            s.hub.spool_given_back(s.now, SpoolQueue(n as u64), back.into_values().collect());
-        }
-        s.carry();
-    }
-
-    /// It reads what it was asked for.
-    fn reads(&self, s: &mut Stage) {
-        for n in 0..self.queues() {
-            let mut state = self.0.borrow_mut();
-            let queue = &mut state.0[n];
-            let Some(after) = queue.asked.take() else { continue };
-            let records = queue.records.range(after + 1..=queue.synced).map(|(_, r)| r.clone()).collect();
-            drop(state);
-            s.hub.spool_records(s.now, SpoolQueue(n as u64), records, true, &mut *s.judge);
-        }
-        s.carry();
-    }
-}
-
-impl Spool for Disk {
-    fn queue(&mut self, key: &SpoolKey) -> SpoolQueue {
-        let queues = &mut self.0.borrow_mut().0;
-        let n = queues.iter().position(|q| q.ahead == key.ahead).unwrap_or(queues.len());
-        if n == queues.len() {
-            queues.push(Queue { ahead: key.ahead, ..Queue::default() });
-        }
-        SpoolQueue(n as u64)
-    }
-
-    fn append(&mut self, queue: SpoolQueue, publish: &SpoolAppend<'_>) -> Option<u64> {
-        let mut state = self.0.borrow_mut();
-        if state.1 {
-            return None;
-        }
-        let queue = &mut state.0[queue.0 as usize];
-        queue.last += 1;
-        let record = SpoolRecord {
-            number: queue.last,
-            flags: publish.flags,
-            method: publish.method.to_vec(),
-            header: publish.header.to_vec(),
-            body: publish.body.concat(),
-            aged: false,
-        };
-        queue.records.insert(record.number, record);
-        Some(queue.last)
-    }
-
-    fn read(&mut self, queue: SpoolQueue, after: Option<u64>, _bytes: usize) {
-        self.0.borrow_mut().0[queue.0 as usize].asked = Some(after.unwrap_or(0));
-    }
-
-    fn remove(&mut self, queue: SpoolQueue, from: u64, to: u64) {
-        for number in from..=to {
-            let removed = self.0.borrow_mut().0[queue.0 as usize].records.remove(&number);
-            assert!(removed.is_some(), "record {number} is removed and was not there");
-        }
-    }
-
-    fn flush(&mut self) {}
-
-    fn takes(&self) -> bool {
-        !self.0.borrow().1
-    }
-}
 
 fn stage(settings: UpstreamSettings) -> (Stage, Disk) {
     let mut s = Stage::new(vec![settings]);
@@ -223,4 +108,64 @@ fn a_durable_publish_that_its_broker_did_not_take_is_not_read_from_disk_while_it
     }
     assert_eq!(heard, ["1", "3", "4"], "each of them once");
     assert_eq!(s.hub.unsettled(), 0);
+}
+
+/// What is left goes to disk in rounds, as at the end of a drain; how much could not.
+fn keep_the_rest(s: &mut Stage, disk: &Disk, mut works: impl FnMut(&Disk, &mut Stage)) -> (u64, u32) {
+    let mut rounds = Rounds::default();
+    for round in 1..20 {
+        let left = s.hub.spool_the_rest(s.now);
+        let nothing_new = disk.is_settled();
+        works(disk, s);
+        if rounds.is_over(left, nothing_new) {
+            return (left, round);
+        }
+    }
+    panic!("the rounds never end");
+}
+
+#[test]
+fn what_is_left_when_a_drain_is_over_goes_to_a_disk_that_takes_a_little_at_a_time_all_of_it_in_order() {
+    let (mut s, disk) = stage(upstream());
+    let sid = s.client("pw");
+    for name in ["1", "2", "3", "4", "5"] {
+        s.publish(sid, "", "q", false, name);
+    }
+    s.hub.drain(s.now);
+    disk.takes_at_once(2);
+    let (left, rounds) = keep_the_rest(&mut s, &disk, Disk::syncs);
+    assert_eq!((left, disk.names(true)), (0, owned(&["1", "2", "3", "4", "5"])));
+    assert_eq!(rounds, 4, "three that bring something, one that finds nothing new");
+}
+
+#[test]
+fn what_the_disk_gives_back_in_the_last_round_is_not_taken_for_kept() {
+    let (mut s, disk) = stage(upstream());
+    let sid = s.client("pw");
+    s.publish(sid, "", "q", false, "1");
+    s.publish(sid, "", "q", false, "2");
+    s.hub.drain(s.now);
+    let (left, _) = keep_the_rest(&mut s, &disk, Disk::fails);
+    assert_eq!((left, disk.names(true)), (2, vec![]));
+}
+
+#[test]
+fn a_disk_that_fails_once_is_asked_again_before_the_rest_is_given_up() {
+    let (mut s, disk) = stage(upstream());
+    let sid = s.client("pw");
+    for name in ["1", "2", "3"] {
+        s.publish(sid, "", "q", false, name);
+    }
+    s.hub.drain(s.now);
+    disk.takes_at_once(2);
+    let mut failed = false;
+    let (left, _) = keep_the_rest(&mut s, &disk, |disk, s| {
+        if std::mem::replace(&mut failed, true) {
+            disk.syncs(s);
+        } else {
+            disk.fails(s);
+            disk.is_ill(false);
+        }
+    });
+    assert_eq!((left, disk.names(true)), (0, owned(&["1", "2", "3"])));
 }

@@ -53,9 +53,13 @@ pub fn upstream() -> UpstreamSettings {
 
 impl Stage {
     pub fn new(upstreams: Vec<UpstreamSettings>) -> Self {
+        Self::with_limits(upstreams, Limits::default())
+    }
+
+    pub fn with_limits(upstreams: Vec<UpstreamSettings>, limits: Limits) -> Self {
         let doors = vec![Door::Opens("pw"); upstreams.len()];
         let mut stage = Self {
-            hub: Hub::new(Limits::default(), upstreams, [7; 32], Vec::new()),
+            hub: Hub::new(limits, upstreams, [7; 32], Vec::new()),
             judge: Box::new(PassAll),
             now: Now { ms: 1_000, wall_us: 1_000_000 },
             doors,
@@ -275,6 +279,11 @@ impl Stage {
         c.kept.extend_from_slice(bytes);
         let took = self.hub.client_bytes(self.now, sid, &c.kept, &mut *self.judge);
         c.kept.drain(..took);
+    }
+
+    /// Octets of a client that the Hub has not taken.
+    pub fn kept(&self, sid: SessionId) -> usize {
+        self.clients[&sid].kept.len()
     }
 
     /// A method of a client.

@@ -7,6 +7,26 @@ use crate::session::{Now, SessionId};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method::{self, MethodId};
 
+/// Rounds that bring nothing before the rest is given up: a disk that gives back what it took is asked again.
+const VAIN_ROUNDS_MAX: u32 = 10;
+
+/// Rounds in which what is left goes to the spool, as much at a time as it takes (`spool_the_rest`), until no more of it will.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    before: Option<u64>,
+    in_vain: u32,
+}
+
+impl Rounds {
+    /// Whether another round would bring nothing: `left` were in memory only, and `nothing_new`: nothing was on its way to the disk.
+    /// What was on its way may have been given back: only what stays away is kept.
+    pub fn is_over(&mut self, left: u64, nothing_new: bool) -> bool {
+        let before = self.before.replace(left);
+        self.in_vain += u32::from(left > 0 && before.is_some_and(|before| left >= before));
+        nothing_new || self.in_vain >= VAIN_ROUNDS_MAX
+    }
+}
+
 impl Hub {
     /// Stop: tell every client, keep what they have handed over (SPEC D7). `drained` says when it is done.
     pub fn drain(&mut self, now: Now) {

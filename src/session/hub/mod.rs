@@ -61,6 +61,7 @@ use crate::wire::frame::parse_frame;
 
 pub use audit::Sizes;
 pub use counters::Counters;
+pub use drain::Rounds;
 pub(super) use settle::relay_frames;
 
 pub use look::{ChannelLook, LinkLook, SessionLook, Totals, UpstreamLook};
