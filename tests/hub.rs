@@ -15,6 +15,7 @@ mod hub {
     pub mod disk;
     pub mod gates;
     pub mod goodbyes;
+    pub mod home;
     pub mod mechanisms;
     pub mod retries;
     pub mod stage;

@@ -127,7 +127,7 @@ words! {
     Reload("result") { Applied = "applied", Unchanged = "unchanged", Invalid = "invalid", }
     /// How a record left the spool.
     SpoolExit("outcome") {
-        Forwarded = "forwarded", Expired = "expired", Refused = "refused", Purged = "purged", Quarantined = "quarantined",
+        Forwarded = "forwarded", Moved = "moved", Expired = "expired", Refused = "refused", Purged = "purged", Quarantined = "quarantined",
     }
     /// What of the spool failed.
     SpoolFault("fault") { Append = "append", Sync = "sync", Read = "read", Remove = "remove", Full = "full", }

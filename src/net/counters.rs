@@ -32,6 +32,7 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
     exits
         .of(SpoolExit::Forwarded)
         .inc_by(d(|c| c.records_done.saturating_sub(c.replayed_expired + c.replayed_refused)));
+    exits.of(SpoolExit::Moved).inc_by(d(|c| c.records_moved));
     exits.of(SpoolExit::Expired).inc_by(d(|c| c.replayed_expired));
     exits.of(SpoolExit::Refused).inc_by(d(|c| c.replayed_refused));
     metrics.delivery.nacked.of(NackOrigin::Upstream).inc_by(d(|c| c.nacked));

@@ -11,16 +11,10 @@ use std::collections::VecDeque;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::awaited::AwaitedRuns;
+use super::record::{Record, Which};
 use super::spool::{SpoolKey, SpoolQueue, SpoolRecord};
 use super::{LaneId, PoolId};
 use crate::wire::num::u64_of;
-
-/// Which backlog, in this life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BacklogId(pub(super) usize);
-
-/// Records of the line that goes ahead have this bit in the numbers that lanes know them by.
-const AHEAD: u64 = 1 << 63;
 
 /// One queue of the spool.
 #[derive(Debug, Default)]
@@ -36,47 +30,44 @@ pub(super) struct Line {
     pub(super) reading: bool,
     /// Clients' numbers that wait for their records to be on disk.
     pub(super) awaited: AwaitedRuns,
+    /// Records whose publishes another upstream's lane or backlog has now: on disk until they are safe there, and not read again.
+    pub(super) lent: FxHashSet<u64>,
     /// A run of records that may be removed.
     pub(super) done: Option<(u64, u64)>,
     /// Given back by the disk, in order: on disk again before anything else, or sent once everything of the line is.
-    pub(super) held: VecDeque<SpoolRecord>,
+    pub(super) held: VecDeque<Held>,
     /// So many of them, at the front, were given back since one was last tried again.
     pub(super) held_lately: usize,
 }
 
+/// What the disk gave back, and the older record that it was to replace, which is another upstream's.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) record: SpoolRecord,
+    pub(super) older: Option<Record>,
+}
+
 impl Line {
     /// The disk gives a record back: before what it has not been given again.
-    pub(super) fn hold(&mut self, record: SpoolRecord) {
-        self.held.insert(self.held_lately.min(self.held.len()), record);
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held.insert(self.held_lately.min(self.held.len()), held);
         self.held_lately += 1;
     }
 
     /// The next to be tried again.
-    pub(super) fn next_held(&mut self) -> Option<SpoolRecord> {
+    pub(super) fn next_held(&mut self) -> Option<Held> {
         self.held_lately = 0;
         self.held.pop_front()
     }
-}
 
-/// Which line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
-    Ahead,
-    Main,
-}
-
-impl Which {
-    /// How a lane knows a record of this line.
-    pub(super) const fn mark(self, number: u64) -> u64 {
-        match self {
-            Self::Ahead => number | AHEAD,
-            Self::Main => number,
-        }
+    /// Records that are to come back here: all that are not done, but for those that went elsewhere.
+    pub(super) fn to_come(&self) -> u64 {
+        self.waiting.saturating_sub(u64_of(self.lent.len()))
     }
 
-    /// The line and the number that a lane's mark stands for.
-    pub(super) const fn of(mark: u64) -> (Self, u64) {
-        if mark & AHEAD == 0 { (Self::Main, mark) } else { (Self::Ahead, mark & !AHEAD) }
+    /// Whether the disk is known to have a record: appended and synced in this life, or read.
+    pub(super) fn has(&self, number: u64) -> bool {
+        number <= self.synced.max(self.read.unwrap_or(0))
     }
 }
 
@@ -90,8 +81,9 @@ pub(super) struct Backlog {
     pub(super) spilling: bool,
     pub(super) ahead: Line,
     pub(super) main: Line,
-    /// Records of `ahead` by the records of `main` that they are to replace: those go when these are on disk, not before.
-    pub(super) moved: FxHashMap<u64, u64>,
+    /// By records of this backlog, the older ones that they are to replace: of `main` by those that go ahead of it, of another
+    /// upstream by those that came home from there. The old ones go when these are on disk, not before.
+    pub(super) moved: FxHashMap<Record, Record>,
     /// Read from this line, not sent yet.
     pub(super) ready: VecDeque<SpoolRecord>,
     pub(super) ready_of: Which,
@@ -140,7 +132,7 @@ impl Backlog {
 
     /// The line that is read now.
     pub(super) fn current(&self) -> Which {
-        if self.ahead.waiting > 0 || !self.ahead.held.is_empty() { Which::Ahead } else { Which::Main }
+        if self.ahead.to_come() > 0 || !self.ahead.held.is_empty() { Which::Ahead } else { Which::Main }
     }
 
     /// Records of both lines, and those that the disk gave back.
@@ -153,15 +145,28 @@ impl Backlog {
         u64_of(self.ahead.held.len() + self.main.held.len())
     }
 
-    /// Whether nothing is left, so that publishes may go straight on.
+    /// Whether nothing is left.
     pub(super) fn is_empty(&self) -> bool {
         self.records() == 0 && self.ready.is_empty()
+    }
+
+    /// Whether nothing is to come back, so that publishes may go straight on.
+    pub(super) fn is_through(&self) -> bool {
+        self.ahead.to_come() + self.main.to_come() + self.held() == 0 && self.ready.is_empty()
+    }
+
+    /// Records whose publishes went elsewhere.
+    pub(super) fn lent(&self) -> usize {
+        self.ahead.lent.len() + self.main.lent.len()
     }
 
     /// Records in a row are done. The run that must be removed before these can be remembered, if any.
     pub(super) fn done(&mut self, which: Which, first: u64, last: u64) -> Option<(u64, u64)> {
         let line = self.line(which);
         line.waiting = line.waiting.saturating_sub(last.saturating_sub(first) + 1);
+        if !line.lent.is_empty() {
+            (first..=last).for_each(|number| _ = line.lent.remove(&number));
+        }
         match line.done {
             Some((from, to)) if to + 1 == first => {
                 line.done = Some((from, last));
@@ -223,21 +228,25 @@ mod tests {
 
     #[test]
     fn what_the_disk_gives_back_twice_keeps_its_place_before_what_it_was_given_once() {
-        let record = |number| SpoolRecord {
-            number,
-            flags: 0,
-            method: Vec::new(),
-            header: Vec::new(),
-            body: Vec::new(),
-            aged: false,
+        let record = |number| Held {
+            record: SpoolRecord {
+                number,
+                flags: 0,
+                method: Vec::new(),
+                header: Vec::new(),
+                body: Vec::new(),
+                aged: false,
+            },
+            older: None,
         };
         let mut line = Line::default();
         (1..=4).for_each(|number| line.hold(record(number)));
         // Two are on their way to the disk again, under new numbers, and come back one by one.
-        assert_eq!([line.next_held().unwrap().number, line.next_held().unwrap().number], [1, 2]);
+        let next = [line.next_held().unwrap(), line.next_held().unwrap()].map(|held| held.record.number);
+        assert_eq!(next, [1, 2]);
         line.hold(record(5));
         line.hold(record(6));
-        let numbers: Vec<u64> = line.held.iter().map(|r| r.number).collect();
+        let numbers: Vec<u64> = line.held.iter().map(|held| held.record.number).collect();
         assert_eq!(numbers, [5, 6, 3, 4]);
     }
 
@@ -249,7 +258,5 @@ mod tests {
         assert_eq!(backlog.done(Which::Main, 6, 8), None);
         assert_eq!(backlog.done(Which::Main, 10, 10), Some((5, 8)));
         assert_eq!((backlog.main.done, backlog.main.waiting), (Some((10, 10)), 1));
-        assert_eq!(Which::of(Which::Ahead.mark(7)), (Which::Ahead, 7));
-        assert_eq!(Which::of(Which::Main.mark(7)), (Which::Main, 7));
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::record::Record;
 use super::{LinkId, PoolId, SessionId, Spot, Target, UpstreamId};
 use crate::wire::method::MethodId;
 
@@ -67,8 +68,8 @@ pub(super) struct Item {
     pub(super) tag: u64,
     /// The client's number, 0 where it does not use confirms.
     pub(super) seq: u64,
-    /// Its record in the spool.
-    pub(super) record: Option<u64>,
+    /// Its record in the spool; another upstream's, where it has come home from there.
+    pub(super) record: Option<Record>,
     /// Octets of its frames.
     pub(super) len: u32,
     /// When it was accepted, in milliseconds.

@@ -16,6 +16,7 @@ mod identity;
 mod judge;
 mod lane;
 mod learned;
+mod record;
 mod refusal;
 mod settings;
 pub mod spool;

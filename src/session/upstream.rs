@@ -135,7 +135,7 @@ pub(super) struct Pool {
     /// Lanes that wait for a target.
     pub(super) target_waiters: FxHashSet<LaneId>,
     pub(super) idle_since_ms: u64,
-    pub(super) backlog: Option<super::backlog::BacklogId>,
+    pub(super) backlog: Option<super::record::BacklogId>,
     /// Exchanges that have taken a publish: one to them will not close a channel.
     pub(super) known_exchanges: FxHashSet<Box<[u8]>>,
 }

@@ -35,8 +35,6 @@ struct State {
     /// Percent of the times that it has done something when it is looked at.
     pace: u64,
     records_max: usize,
-    /// It has not taken something, or given something back, in this life of the process.
-    faltered: bool,
     /// What it did, to be read.
     notes: Vec<String>,
 }
@@ -147,10 +145,7 @@ impl Disk {
         }
         for news in &news {
             match news {
-                News::GivenBack(queue, records) => {
-                    s.faltered = true;
-                    s.note("gives back", queue.0 as usize, records);
-                }
+                News::GivenBack(queue, records) => s.note("gives back", queue.0 as usize, records),
                 News::Records(queue, records, _) => s.note("has read", queue.0 as usize, records),
                 News::Synced(queue, upto) => {
                     s.notes.push(format!("disk has synced queue {} up to {upto}", queue.0))
@@ -174,11 +169,6 @@ impl Disk {
         }
         self.0.borrow_mut().pace = before;
         all
-    }
-
-    /// Whether it has failed somebody since it was last asked.
-    pub fn faltered(&self) -> bool {
-        std::mem::take(&mut self.0.borrow_mut().faltered)
     }
 
     /// The power goes, or the store is closed in peace: what is left, as queues and as the messages in them with their upstream's name.
@@ -230,7 +220,6 @@ impl Spool for Disk {
 
     fn append(&mut self, queue: SpoolQueue, publish: &SpoolAppend<'_>) -> Option<u64> {
         if !self.takes() {
-            self.0.borrow_mut().faltered = true;
             return None;
         }
         let mut s = self.0.borrow_mut();

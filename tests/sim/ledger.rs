@@ -81,6 +81,8 @@ pub struct Chan {
     high: HashMap<usize, u32>,
     /// Nacked by a broker: tried again later, out of order.
     broker_nacked: BTreeSet<u32>,
+    /// On disk for another upstream when the process ended, and perhaps on its way home from there: its place in the order is lost.
+    astray: BTreeSet<u32>,
     pub returned: BTreeSet<u32>,
 }
 
@@ -127,6 +129,7 @@ impl Ledger {
                 sent: 0,
                 high: HashMap::new(),
                 broker_nacked: BTreeSet::new(),
+                astray: BTreeSet::new(),
                 returned: BTreeSet::new(),
             },
         );
@@ -176,7 +179,7 @@ impl Ledger {
             return;
         }
         let high = c.high.entry(upstream).or_default();
-        if orderly && !turned_back && !c.broker_nacked.contains(&id.n) {
+        if orderly && !turned_back && !c.broker_nacked.contains(&id.n) && !c.astray.contains(&id.n) {
             assert!(id.n > *high, "{} arrived after {high}", id.name());
             *high = id.n;
         }
@@ -222,15 +225,23 @@ impl Ledger {
         }
     }
 
-    /// The process is gone. What is left on disk, by upstream, comes again; what it had in memory only may be lost, unless it had time to
-    /// write it down (`in_peace`). What came home from another upstream while the disk faltered is in memory only, also if its client had
-    /// its ack of the disk for it.
-    pub fn restarted(&mut self, left: &[(usize, Id)], in_peace: bool, faltered: bool) {
+    /// The process is gone. What is left on disk, by upstream, comes again, there or at home; what it had in memory only may be lost,
+    /// unless it had time to write it down (`in_peace`).
+    pub fn restarted(&mut self, left: &[(usize, Id)], in_peace: bool) {
         let mut seen = HashSet::new();
         for &(upstream, id) in left {
-            // Taken already; or there twice: removed in one place and written in another, when the power went.
-            if self.arrived.contains_key(&(upstream, id.chan, id.n)) || !seen.insert((upstream, id)) {
-                self.may_come_again(upstream, id);
+            let home = match self.chan(id.chan).fates.get(&id.n) {
+                Some(&Fate::Goes { upstream: to, or, .. }) if to == upstream && or != to => Some(or),
+                _ => None,
+            };
+            if home.is_some() && !in_peace {
+                self.chan(id.chan).astray.insert(id.n);
+            }
+            for place in [Some(upstream), home].into_iter().flatten() {
+                // Taken already; or there twice: written in one place and not yet removed in another, when the power went.
+                if self.arrived.contains_key(&(place, id.chan, id.n)) || !seen.insert((place, id)) {
+                    self.may_come_again(place, id);
+                }
             }
         }
         if in_peace {
@@ -239,9 +250,7 @@ impl Ledger {
         let kept: HashSet<(u32, u32)> = left.iter().map(|(_, id)| (id.chan, id.n)).collect();
         for (&chan, c) in &mut self.chans {
             let lost = c.fates.iter().filter(|(n, fate)| {
-                let Fate::Goes { upstream, or, .. } = fate else { return false };
-                let at_risk = !c.acked.contains(n) || (faltered && upstream != or);
-                at_risk && !kept.contains(&(chan, **n))
+                matches!(fate, Fate::Goes { .. }) && !c.acked.contains(n) && !kept.contains(&(chan, **n))
             });
             let lost: Vec<u32> = lost.map(|(n, _)| *n).collect();
             c.excused.extend(lost);

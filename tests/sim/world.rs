@@ -236,11 +236,10 @@ impl World {
             c.overhear(&self.hub.unsaid(sid), &mut self.judge.ledger);
             c.vanish(&mut self.judge.ledger);
         }
-        let faltered = self.disk.as_ref().is_some_and(Disk::faltered);
         let (found, left) = self.disk.as_ref().map(|d| d.crash(in_peace)).unwrap_or_default();
         let index = |name: &str| self.settings.iter().position(|s| &*s.name == name).expect("one of ours");
         let left: Vec<_> = left.into_iter().map(|(name, id)| (index(&name), id)).collect();
-        self.judge.ledger.restarted(&left, in_peace, faltered);
+        self.judge.ledger.restarted(&left, in_peace);
         self.hub = Hub::new(self.limits.clone(), self.settings.clone(), self.seed, Vec::new());
         if let Some(disk) = &self.disk {
             self.hub.set_spool(self.now, Box::new(disk.clone()), found, None);
@@ -614,11 +613,12 @@ impl World {
         }
         let clients: Vec<String> = self.clients.values().map(Client::why_not_content).collect();
         panic!(
-            "{what}: never, at {} ms\n{:?}\nunsettled {}\nclients {clients:#?}\nlanes {:#?}\nlinks {:?}\nsessions {:?}",
+            "{what}: never, at {} ms\n{:?}\nunsettled {}\nclients {clients:#?}\nlanes {:#?}\nbacklogs {:#?}\nlinks {:?}\nsessions {:?}",
             self.now.ms,
             self.hub.sizes(),
             self.hub.unsettled(),
             self.hub.describe_lanes(),
+            self.hub.describe_backlogs(),
             self.hub.look_links(self.now),
             self.hub.look_sessions(self.now, 100),
         );

@@ -6,7 +6,8 @@
 use std::rc::Rc;
 
 use super::Hub;
-use crate::session::backlog::{Backlog, BacklogId, Which};
+use crate::session::backlog::Backlog;
+use crate::session::record::{BacklogId, Which};
 use crate::session::spool::SpoolFound;
 use crate::session::upstream::Pool;
 use crate::session::{Credentials, Now, PoolId, SessionId, UpstreamId};
@@ -32,9 +33,9 @@ impl Hub {
                 && b.key.vhost == found.key.vhost
                 && b.key.identity == found.key.identity
         };
-        let known = self.backlogs.iter().find(|(_, b)| same(b)).map(|(i, _)| BacklogId(i));
-        let b = known.unwrap_or_else(|| BacklogId(self.backlogs.insert(Backlog::new(found.key))));
-        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+        let known = self.backlogs.iter().find(|(_, b)| same(b)).map(|(i, _)| BacklogId::new(i));
+        let b = known.unwrap_or_else(|| BacklogId::new(self.backlogs.insert(Backlog::new(found.key))));
+        if let Some(backlog) = self.backlogs.get_mut(b.index()) {
             let line = backlog.line(which);
             line.queue = Some(found.queue);
             line.waiting = found.records;
@@ -45,7 +46,7 @@ impl Hub {
 
     /// A pool for a backlog that has none.
     pub(super) fn find_way(&mut self, now: Now, b: BacklogId) {
-        let Some(backlog) = self.backlogs.get(b.0).filter(|b| b.via.is_none()) else { return };
+        let Some(backlog) = self.backlogs.get(b.index()).filter(|b| b.via.is_none()) else { return };
         let key = backlog.key.clone();
         let named = self.upstreams.iter().position(|u| u.settings.name == key.upstream);
         let Some(upstream) = named.map(UpstreamId) else { return };
@@ -82,7 +83,7 @@ impl Hub {
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.backlog = Some(b);
         }
-        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+        if let Some(backlog) = self.backlogs.get_mut(b.index()) {
             backlog.via.get_or_insert(pool);
         }
     }
@@ -101,7 +102,7 @@ impl Hub {
             .backlogs
             .iter()
             .filter(|(_, b)| b.key.upstream == name && b.key.vhost == vhost)
-            .map(|(i, b)| (BacklogId(i), b))
+            .map(|(i, b)| (BacklogId::new(i), b))
             .filter(|(_, b)| {
                 let renewed = b.via.is_none() && b.key.user == login.user && !login.user.is_empty();
                 b.key.identity == identity || renewed
@@ -148,12 +149,12 @@ impl Hub {
             self.pools.iter().find(|(i, p)| *i != pool.0 && p.backlog == Some(b)).map(|(i, _)| PoolId(i));
         self.spool_dirty = true;
         self.flush_spool();
-        let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+        let Some(backlog) = self.backlogs.get_mut(b.index()) else { return };
         if backlog.via == Some(pool) {
             backlog.via = other;
         }
         if other.is_none() && backlog.is_empty() {
-            self.backlogs.remove(b.0);
+            self.backlogs.remove(b.index());
         }
     }
 }

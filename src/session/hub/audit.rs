@@ -5,6 +5,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Hub;
 use crate::session::client::{Gate, Pin, State};
 use crate::session::lane::{Kind, Store, UNSENT};
+use crate::session::record::{BacklogId, Record, Which};
 use crate::session::upstream::{ChannelUse, LinkState, LinkUse};
 use crate::session::{LaneId, LinkId, PoolId, SessionId};
 
@@ -82,9 +83,24 @@ impl Hub {
         self.lanes.iter().filter(|(_, l)| !l.items.is_empty()).map(describe).collect()
     }
 
+    /// What each login has in the spool, for the same.
+    #[must_use]
+    pub fn describe_backlogs(&self) -> Vec<String> {
+        let describe = |(id, b): (usize, &crate::session::backlog::Backlog)| {
+            let line = |l: &crate::session::backlog::Line| {
+                let (waiting, lent, held) = (l.waiting, l.lent.len(), l.held.len());
+                format!("{waiting} wait, {lent} lent, {held} held, read {:?} of {}", l.read, l.last)
+            };
+            let (ahead, main) = (line(&b.ahead), line(&b.main));
+            format!("backlog {id} via {:?} spilling {}: ahead {ahead}; main {main}", b.via, b.spilling)
+        };
+        self.backlogs.iter().map(describe).collect()
+    }
+
     /// Whether the books agree with each other; if not, which do not.
     pub fn audit(&self) -> Result<(), String> {
         self.audit_lanes()?;
+        self.audit_records()?;
         self.audit_links()?;
         self.audit_pools()?;
         self.audit_sessions()
@@ -178,6 +194,38 @@ impl Hub {
             );
             ensure!(u.orphaned == orphans, "upstream {index}: {} orphaned, {orphans} on lanes", u.orphaned);
         }
+        Ok(())
+    }
+
+    /// What is on disk for one upstream and on its way to another is somebody's, and nobody else's.
+    fn audit_records(&self) -> Result<(), String> {
+        let mut away = FxHashSet::default();
+        for (id, lane) in &self.lanes {
+            let own = self.pools.get(lane.pool.0).and_then(|p| p.backlog);
+            for record in lane.items.iter().filter(|i| !i.settled).filter_map(|i| i.record) {
+                if Some(record.backlog) != own {
+                    ensure!(away.insert(record), "lane {id} carries {record:?}, and so does another");
+                }
+            }
+        }
+        for (id, backlog) in &self.backlogs {
+            let moved = backlog.moved.values().copied();
+            let held = backlog.ahead.held.iter().chain(&backlog.main.held).filter_map(|h| h.older);
+            for record in moved.chain(held).filter(|r| r.backlog != BacklogId::new(id)) {
+                ensure!(away.insert(record), "backlog {id} replaces {record:?}, and something else has it");
+            }
+        }
+        let mut lent = 0;
+        for (id, backlog) in &self.backlogs {
+            for (which, line) in [(Which::Ahead, &backlog.ahead), (Which::Main, &backlog.main)] {
+                for &number in &line.lent {
+                    let record = Record { backlog: BacklogId::new(id), which, number };
+                    ensure!(away.contains(&record), "{record:?} is lent, and nobody has it");
+                    lent += 1;
+                }
+            }
+        }
+        ensure!(lent == away.len(), "{} records are away, {lent} are lent", away.len());
         Ok(())
     }
 

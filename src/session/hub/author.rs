@@ -7,9 +7,11 @@ use super::books::Exit;
 use super::frames::Frames;
 use crate::session::judge::{Authored, Settle, Settled};
 use crate::session::lane::{Kind, Lane, PublishFlags, Wait};
+use crate::session::record::Record;
 use crate::session::{LaneId, Now, SessionId, UpstreamId};
 use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use crate::wire::method;
+use crate::wire::num::u64_of;
 
 /// What is published by us.
 const OURS: PublishFlags = PublishFlags {
@@ -63,12 +65,12 @@ impl Hub {
     }
 
     /// Publishes ours in place of something on a lane that has no client. Its record stays on disk until the last of them is confirmed,
-    /// where that goes the same way; whether one of them carries it.
+    /// wherever that goes; whether one of them carries it.
     pub(super) fn author_beside(
         &mut self,
         now: Now,
         lane_id: LaneId,
-        record: Option<u64>,
+        record: Option<Record>,
         authored: Vec<Authored>,
     ) -> bool {
         let last = authored.len().saturating_sub(1);
@@ -76,8 +78,11 @@ impl Hub {
         for (n, a) in authored.into_iter().enumerate() {
             let Some(upstream) = self.upstream_at(a.upstream.0) else { continue };
             let Some(lane) = self.lane_beside(now, lane_id, upstream) else { continue };
-            let record = record.filter(|_| n == last && lane == lane_id);
+            let record = record.filter(|_| n == last);
             carried |= record.is_some();
+            if let Some(record) = record.filter(|_| lane != lane_id) {
+                self.lend(record);
+            }
             self.counters.authored += 1;
             let method = method::write_publish(&a.exchange, &a.routing_key, false);
             let body: [&[u8]; 1] = [&a.body];
@@ -135,7 +140,8 @@ impl Hub {
         Some(lane_id)
     }
 
-    /// A publish that a route has sent to another upstream, where its place is not to be had, goes where it was going (P9).
+    /// A publish that a route has sent to another upstream, where its place is not to be had, goes where it was going (P9). If it is on
+    /// disk, its record stays where it is until the disk has it at home, or the home broker has confirmed it.
     pub(super) fn go_home(
         &mut self,
         now: Now,
@@ -146,7 +152,7 @@ impl Hub {
     ) {
         let Some(bytes) = self.item_bytes(lane_id, index) else { return };
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
-        let (session, channel, pool) = (lane.session, lane.channel, lane.pool);
+        let (session, channel) = (lane.session, lane.channel);
         let Some(Kind::Publish(flags)) = lane.items.get(index).map(|i| i.kind) else { return };
         let to = match session {
             Some(sid) => self.lane_for(now, sid, channel, home),
@@ -159,24 +165,25 @@ impl Hub {
         let (Some(to), Some((seq, record))) = (to, self.take_off(lane_id, index)) else { return };
         self.ending.push(lane_id);
         self.counters.routes_turned_back += 1;
-        let (frames, here) = (Frames::Raw(&frames), pool);
-        let pool = self.lanes.get(to.0).map_or(pool, |l| l.pool);
-        let spilled = self.spills(pool) && self.spill(now, to, &frames, flags, seq, None);
-        // It was accepted: a full window does not turn it away.
-        let at_home = match record {
-            Some(_) if !spilled => self.keep_on_disk(now, to, &frames, seq, None),
+        if let Some(record) = record {
+            self.lend(record);
+        }
+        let spills = self.lanes.get(to.0).is_some_and(|l| self.spills(l.pool));
+        let full = self.window_full(to, u64_of(frames.len()));
+        let frames = Frames::Raw(&frames);
+        let spilled = if spills || full { self.spill(now, to, &frames, flags, seq, None) } else { None };
+        let kept = match record {
+            Some(_) if spilled.is_none() && !spills => self.keep_on_disk(now, to, &frames, seq, None),
             _ => None,
         };
-        if let Some(number) = record {
-            // It is on disk at home first; whoever waits for this record does no longer.
-            self.stop_waiting(here, number);
-            self.record_done(here, number);
+        if let (Some(at_home), Some(record)) = (spilled.or(kept), record) {
+            self.stop_waiting(record);
+            self.replaces(at_home, record);
         }
-        if spilled {
-            return;
+        if spilled.is_none() {
+            // It was accepted: a full window does not turn it away. What comes after it must see that this lane waits for the backlog.
+            let wait = spills.then(Wait::behind);
+            self.put(now, to, frames, Kind::Publish(flags), seq, wait, kept.or(record));
         }
-        // What comes after it must see that this lane waits for the backlog.
-        let wait = (at_home.is_none() && self.spills(pool)).then(Wait::behind);
-        self.put(now, to, frames, Kind::Publish(flags), seq, wait, at_home);
     }
 }

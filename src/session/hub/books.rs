@@ -47,6 +47,8 @@ impl Counters {
             match exit {
                 Exit::Forwarded => &mut self.replayed_forwarded,
                 Exit::Kept(Kept::Expired) => &mut self.replayed_expired,
+                // Its old record is booked when the new one is on disk.
+                Exit::Spooled => return,
                 _ => &mut self.replayed_refused,
             }
         } else {

@@ -17,6 +17,7 @@ pub struct Counters {
     pub refused_error: u64,
     pub refused_retries: u64,
     pub records_done: u64,
+    pub records_moved: u64,
     pub replayed_forwarded: u64,
     pub replayed_expired: u64,
     pub replayed_refused: u64,

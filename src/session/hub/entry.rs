@@ -6,6 +6,7 @@ use super::Hub;
 use super::frames::Frames;
 use super::publish::exchange_of;
 use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
+use crate::session::record::Record;
 use crate::session::stream::CHUNK_BYTES;
 use crate::session::{LaneId, Now, Refusal, SessionId, UpstreamId};
 use crate::wire::frame::parse_frame;
@@ -65,7 +66,7 @@ impl Hub {
         if (full || spilling) && self.spool.is_some() {
             // Once something of a lane waits behind the backlog, so does what follows.
             let behind = spilling && self.waits_behind(lid);
-            if !behind && self.spill(now, lid, &frames, flags, seq, wait.as_ref()) {
+            if !behind && self.spill(now, lid, &frames, flags, seq, wait.as_ref()).is_some() {
                 return Ok(());
             }
             if full {
@@ -158,7 +159,7 @@ impl Hub {
         frames: Frames<'_>,
         kind: Kind,
         wait: Option<Wait>,
-        record: Option<u64>,
+        record: Option<Record>,
     ) {
         self.put(now, lane, frames, kind, 0, wait, record);
     }
@@ -173,7 +174,7 @@ impl Hub {
         kind: Kind,
         seq: u64,
         wait: Option<Wait>,
-        record: Option<u64>,
+        record: Option<Record>,
     ) {
         self.leave_crowd(now, lane_id);
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };

@@ -1,11 +1,12 @@
 //! The journal of a row: what its publishes are written into on their way to the lane, where the disk is to have them too (tier `durable`).
 
 use super::Hub;
+use crate::session::LaneId;
 use crate::session::awaited::Whose;
-use crate::session::backlog::{Line, Which};
+use crate::session::backlog::Line;
 use crate::session::lane::Way;
+use crate::session::record::{BacklogId, Record, Which};
 use crate::session::spool::{HAS_NEEDS, Needs, Spool, SpoolAppend, SpoolQueue};
-use crate::session::{LaneId, PoolId};
 use crate::wire::num::u64_of;
 
 /// Method payload, header payload, body pieces.
@@ -15,6 +16,7 @@ type Parts<'a> = (&'a [u8], &'a [u8], &'a [&'a [u8]]);
 pub(super) struct Journal<'h> {
     pub(super) spool: &'h mut dyn Spool,
     pub(super) queue: SpoolQueue,
+    pub(super) backlog: BacklogId,
     pub(super) line: &'h mut Line,
     pub(super) lane: LaneId,
     pub(super) whose: Whose,
@@ -22,9 +24,9 @@ pub(super) struct Journal<'h> {
 }
 
 impl Journal<'_> {
-    /// Appends a publish; its mark, unless the disk does not take it. `way`: what must be there before it goes out again, on its own
+    /// Appends a publish; its record, unless the disk does not take it. `way`: what must be there before it goes out again, on its own
     /// upstream; `seq`: its client's number.
-    pub(super) fn keep(&mut self, parts: Parts<'_>, way: Option<&Way>, seq: u64) -> Option<u64> {
+    pub(super) fn keep(&mut self, parts: Parts<'_>, way: Option<&Way>, seq: u64) -> Option<Record> {
         let (publish, header, body) = parts;
         let way = way.filter(|way| way.target.is_some() || way.otherwise.is_some());
         let packed = way.map(|way| {
@@ -42,20 +44,19 @@ impl Journal<'_> {
         if seq != 0 {
             self.line.awaited.push(number, self.whose, seq);
         }
-        Some(Which::Main.mark(number))
+        Some(Record { backlog: self.backlog, which: Which::Main, number })
     }
 }
 
 impl Hub {
     /// Records that follow each other are settled: they leave the disk. See `record_done`.
-    pub(super) fn records_done(&mut self, pool: PoolId, from: u64, to: u64) {
-        let (which, first) = Which::of(from);
-        if which == Which::Ahead {
-            (from..=to).for_each(|mark| self.record_done(pool, mark));
+    pub(super) fn records_done(&mut self, first: Record, last: u64) {
+        // Some may have been to replace others.
+        if self.backlogs.get(first.backlog.index()).is_some_and(|b| !b.moved.is_empty()) {
+            (first.number..=last).for_each(|number| self.record_done(Record { number, ..first }));
             return;
         }
-        let Some(b) = self.pools.get(pool.0).and_then(|p| p.backlog) else { return };
-        self.lines_done(b, which, first, to);
-        self.counters.records_done += to - from + 1;
+        self.lines_done(first, last);
+        self.counters.records_done += last - first.number + 1;
     }
 }

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use super::Hub;
 use super::books::Exit;
 use super::frames::Frames;
-use crate::session::backlog::BacklogId;
+use crate::session::backlog::{Backlog, Held};
 use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
 use crate::session::lane::{Kind, Lane, PublishFlags, Wait, Way};
+use crate::session::record::{BacklogId, Record};
 use crate::session::spool::{DECLARES, HAS_NEEDS, Needs, SpoolQueue, SpoolRecord};
 use crate::session::{LaneId, Now, PoolId, SessionId, Target, UpstreamId};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
@@ -33,15 +34,16 @@ impl Hub {
     ) {
         let Some((b, which)) = self.line_of(queue) else { return };
         let on_lane = self.on_lane(b);
-        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+        if let Some(backlog) = self.backlogs.get_mut(b.index()) {
             let line = backlog.line(which);
             line.reading = false;
             line.read = records.last().map(|r| r.number).or(line.read);
             if end && records.is_empty() && on_lane == 0 && line.synced >= line.last {
                 // What the count says is there is not: set aside by the store, which has said so.
-                line.waiting = 0;
+                line.waiting = u64_of(line.lent.len());
             }
-            backlog.ready.extend(records);
+            let here = records.into_iter().filter(|r| !line.lent.contains(&r.number)).collect::<Vec<_>>();
+            backlog.ready.extend(here);
             backlog.ready_of = which;
         }
         self.send_ready(now, b, judge);
@@ -52,7 +54,7 @@ impl Hub {
     /// A read was not possible; it is asked for again by the clock.
     pub fn spool_read_failed(&mut self, queue: SpoolQueue) {
         let Some((b, which)) = self.line_of(queue) else { return };
-        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+        if let Some(backlog) = self.backlogs.get_mut(b.index()) {
             backlog.line(which).reading = false;
         }
     }
@@ -64,25 +66,26 @@ impl Hub {
         }
         let ids: Vec<usize> = self.backlogs.iter().filter(|(_, b)| b.spilling).map(|(i, _)| i).collect();
         for id in ids {
-            self.find_way(now, BacklogId(id));
-            self.send_ready(now, BacklogId(id), judge);
-            self.replay(now, BacklogId(id));
+            self.find_way(now, BacklogId::new(id));
+            self.send_ready(now, BacklogId::new(id), judge);
+            self.replay(now, BacklogId::new(id));
         }
         self.flush_spool();
     }
 
     fn on_lane(&self, b: BacklogId) -> usize {
-        let lane = self.backlogs.get(b.0).and_then(|b| b.replay);
+        let lane = self.backlogs.get(b.index()).and_then(|b| b.replay);
         lane.and_then(|l| self.lanes.get(l.0)).map_or(0, |l| l.items.len())
     }
 
     /// How many more of a backlog may be on their way.
     fn room(&self, b: BacklogId) -> usize {
-        let via = self.backlogs.get(b.0).and_then(|b| b.via).and_then(|via| self.pools.get(via.0));
+        let via = self.backlogs.get(b.index()).and_then(|b| b.via).and_then(|via| self.pools.get(via.0));
         let window =
             via.and_then(|p| self.upstreams.get(p.upstream.0)).map_or(0, |u| u.settings.window_messages);
         let most = crate::wire::num::usize_clamped(window / REPLAY_SHARE).clamp(1, REPLAY_WINDOW);
-        most.saturating_sub(self.on_lane(b))
+        let lent = self.backlogs.get(b.index()).map_or(0, Backlog::lent);
+        most.saturating_sub(self.on_lane(b) + lent)
     }
 
     /// What has been read and found no room goes on, now that something was confirmed.
@@ -93,8 +96,8 @@ impl Hub {
         let ids: Vec<usize> =
             self.backlogs.iter().filter(|(_, b)| !b.ready.is_empty()).map(|(i, _)| i).collect();
         for id in ids {
-            self.send_ready(now, BacklogId(id), judge);
-            self.replay(now, BacklogId(id));
+            self.send_ready(now, BacklogId::new(id), judge);
+            self.replay(now, BacklogId::new(id));
         }
     }
 
@@ -119,13 +122,13 @@ impl Hub {
     /// Reads on where it can: a link is up, what was in memory before the spilling began is settled, and there is room.
     pub(super) fn replay(&mut self, now: Now, b: BacklogId) {
         let on_lane = self.on_lane(b);
-        let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+        let Some(backlog) = self.backlogs.get_mut(b.index()) else { return };
         let reading = backlog.ahead.reading || backlog.main.reading;
         self.replay_due |= !backlog.ready.is_empty();
         if !backlog.spilling || reading || !backlog.ready.is_empty() {
             return;
         }
-        if backlog.is_empty() && on_lane == 0 {
+        if backlog.is_through() && on_lane == 0 {
             backlog.spilling = false;
             backlog.declared.clear();
             self.release_behind(now, b);
@@ -144,9 +147,9 @@ impl Hub {
             return;
         }
         let Some(queue) = self.line_queue(b, which) else { return };
-        let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+        let Some(backlog) = self.backlogs.get_mut(b.index()) else { return };
         let line = backlog.line(which);
-        if line.waiting > u64_of(on_lane) {
+        if line.to_come() > u64_of(on_lane) {
             line.reading = true;
             let after = line.read;
             // Removals first: what is done is not read again.
@@ -156,11 +159,11 @@ impl Hub {
                 spool.read(queue, after, READ_BYTES);
                 spool.flush();
             }
-        } else if on_lane == 0 && line.waiting == 0 {
+        } else if on_lane == 0 && line.to_come() == 0 {
             let held = std::mem::take(&mut line.held);
             line.held_lately = 0;
-            for record in held {
-                self.replay_record(now, b, &record, None, &mut crate::session::PassAll);
+            for Held { record, older } in held {
+                self.replay_record(now, b, &record, older, &mut crate::session::PassAll);
             }
         }
     }
@@ -184,13 +187,14 @@ impl Hub {
     /// What has been read goes on its way, as many as may.
     fn send_ready(&mut self, now: Now, b: BacklogId, judge: &mut dyn Judge) {
         let (rate, room) = (self.replay_rate, self.room(b));
-        let Some(backlog) = self.backlogs.get_mut(b.0).filter(|b| !b.ready.is_empty()) else { return };
+        let Some(backlog) = self.backlogs.get_mut(b.index()).filter(|b| !b.ready.is_empty()) else { return };
         let count = backlog.allowance(now.ms, rate).min(backlog.ready.len()).min(room);
         backlog.spend(count);
         let which = backlog.ready_of;
         let records: Vec<SpoolRecord> = backlog.ready.drain(..count).collect();
         for record in records {
-            self.replay_record(now, b, &record, Some(which.mark(record.number)), judge);
+            let place = Record { backlog: b, which, number: record.number };
+            self.replay_record(now, b, &record, Some(place), judge);
         }
     }
 
@@ -200,20 +204,20 @@ impl Hub {
         now: Now,
         b: BacklogId,
         record: &SpoolRecord,
-        mark: Option<u64>,
+        place: Option<Record>,
         judge: &mut dyn Judge,
     ) {
         let Some((lane_id, pool)) = self.replay_lane(now, b) else { return };
         let done = |hub: &mut Self| {
-            if let Some(mark) = mark {
-                hub.record_done(pool, mark);
+            if let Some(place) = place {
+                hub.record_done(place);
             }
         };
         if record.flags & DECLARES != 0 {
             let id = method::split(&record.method).map_or(method::MethodId::NONE, |(id, _)| id);
             let mut frame = Vec::with_capacity(record.method.len() + 8);
             write_frame(&mut frame, FrameKind::Method, ChannelId(0), &record.method);
-            self.put_record(now, lane_id, Frames::Raw(&frame), Kind::Method { id, tell: false }, None, mark);
+            self.put_record(now, lane_id, Frames::Raw(&frame), Kind::Method { id, tell: false }, None, place);
             return;
         }
         if record.aged {
@@ -257,19 +261,19 @@ impl Hub {
         if let Decision::Settle(settled) = decision {
             self.counters.book(flags, Exit::Kept(settled.kept));
             // It leaves the disk when the last of what goes instead is confirmed.
-            if !self.author_beside(now, lane_id, mark, settled.instead) {
+            if !self.author_beside(now, lane_id, place, settled.instead) {
                 done(self);
             }
             return;
         }
         let frames = Frames::Parts { method, header: &record.header, body: &body };
         self.counters.replayed += 1;
-        self.put_record(now, lane_id, frames, Kind::Publish(flags), wait, mark);
+        self.put_record(now, lane_id, frames, Kind::Publish(flags), wait, place);
     }
 
     /// The lane that a backlog travels on, and its pool.
     fn replay_lane(&mut self, now: Now, b: BacklogId) -> Option<(LaneId, PoolId)> {
-        let backlog = self.backlogs.get(b.0)?;
+        let backlog = self.backlogs.get(b.index())?;
         if let Some(lane) = backlog.replay {
             return self.lanes.get(lane.0).map(|l| (lane, l.pool));
         }
@@ -279,7 +283,7 @@ impl Hub {
         lane.session = None;
         lane.replay = true;
         let lane = LaneId(self.lanes.insert(lane));
-        self.backlogs.get_mut(b.0)?.replay = Some(lane);
+        self.backlogs.get_mut(b.index())?.replay = Some(lane);
         self.pools.get_mut(pool.0)?.lanes += 1;
         Some((lane, pool))
     }
@@ -287,7 +291,9 @@ impl Hub {
     /// A lane has ended; if it carried a backlog, the next record gets another.
     pub(super) fn forget_replay_lane(&mut self, pool: PoolId, lane: LaneId) {
         let b = self.pools.get(pool.0).and_then(|p| p.backlog);
-        if let Some(backlog) = b.and_then(|b| self.backlogs.get_mut(b.0)).filter(|b| b.replay == Some(lane)) {
+        if let Some(backlog) =
+            b.and_then(|b| self.backlogs.get_mut(b.index())).filter(|b| b.replay == Some(lane))
+        {
             backlog.replay = None;
         }
     }

@@ -20,6 +20,7 @@ use crate::session::client::{Channel, ChannelState, Gate, Session, State};
 use crate::session::confirm::ConfirmWindow;
 use crate::session::judge::{Decision, Edited, Judge, PublishView, SessionFacts};
 use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, Wait};
+use crate::session::record::Record;
 use crate::session::stream::CHUNK_BYTES;
 use crate::session::upstream::{Link, Pool, TargetState, Upstream};
 use crate::session::{Now, OutStream, SessionId, Spares, Spot};
@@ -104,16 +105,24 @@ impl Hub {
             return nothing;
         }
         let Some(upstream) = upstreams.get_mut(lane.upstream.0) else { return nothing };
-        let backlog = pool.backlog.and_then(|b| backlogs.get_mut(b.0));
-        if backlog.as_ref().is_some_and(|b| b.spilling) {
+        let backlog = pool.backlog.and_then(|b| Some((b, backlogs.get_mut(b.index())?)));
+        if backlog.as_ref().is_some_and(|(_, b)| b.spilling) {
             return nothing;
         }
         let has_spool = spool.is_some();
         let by_tier = upstream.settings.durable && has_spool;
-        let journal = spool.as_deref_mut().zip(backlog).and_then(|(spool, backlog)| {
+        let journal = spool.as_deref_mut().zip(backlog).and_then(|(spool, (id, backlog))| {
             let (lane, whose) = (*lane_id, Whose { sid, serial: *serial, channel: ch.0 });
             let queue = backlog.main.queue?;
-            Some(Journal { spool, queue, line: &mut backlog.main, lane, whose, at_us: now.wall_us })
+            Some(Journal {
+                spool,
+                queue,
+                backlog: id,
+                line: &mut backlog.main,
+                lane,
+                whose,
+                at_us: now.wall_us,
+            })
         });
         // The first of a login's publishes makes its backlog.
         if by_tier && journal.is_none() {
@@ -254,7 +263,7 @@ impl Road<'_> {
         edited: &Rc<Edited>,
         flags: &mut PublishFlags,
         kept: Option<u64>,
-    ) -> (Spot, Option<Wait>, Option<u64>) {
+    ) -> (Spot, Option<Wait>, Option<Record>) {
         let fresh;
         let moved = match moves.known(edited, original) {
             Some(known) => known,
@@ -287,7 +296,7 @@ impl Road<'_> {
         flags: PublishFlags,
         seq: u64,
         wait: Option<Wait>,
-        record: Option<u64>,
+        record: Option<Record>,
         now: Now,
     ) {
         let tag = self.link.channel(self.up).map_or(0, |c| {

@@ -4,6 +4,7 @@ use super::Hub;
 use super::books::Exit;
 use crate::session::client::State;
 use crate::session::lane::{Item, Kind, PublishFlags, Store};
+use crate::session::record::Record;
 use crate::session::{LaneId, LinkId, Now, SessionId, Spot};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method::{MethodId, MethodWriter};
@@ -53,8 +54,7 @@ impl Hub {
         let mut window =
             session.as_mut().and_then(|s| s.channel(lane.channel)).and_then(|c| c.confirm.as_mut());
         let (mut gone, mut count, mut bytes, mut waited_ms, mut others) = (0, 0, 0, 0, 0);
-        let pool = lane.pool;
-        let mut records: Vec<(u64, u64)> = Vec::new();
+        let mut records: Vec<(Record, u64)> = Vec::new();
         let plain = |i: &Item| {
             i.tag <= upto
                 && (i.settled
@@ -76,10 +76,10 @@ impl Hub {
             }
             count += 1;
             bytes += u64::from(item.len);
-            if let Some(mark) = item.record {
+            if let Some(record) = item.record {
                 match records.last_mut() {
-                    Some((_, last)) if *last + 1 == mark => *last = mark,
-                    _ => records.push((mark, mark)),
+                    Some((first, last)) if first.is_followed(*last, record) => *last = record.number,
+                    _ => records.push((record, record.number)),
                 }
             }
             waited_ms += now.ms.saturating_sub(item.at_ms);
@@ -134,8 +134,8 @@ impl Hub {
                 self.answers_due.push((sid, lane.channel));
             }
         }
-        for (from, to) in records {
-            self.records_done(pool, from, to);
+        for (first, last) in records {
+            self.records_done(first, last);
         }
     }
 
@@ -268,12 +268,12 @@ impl Hub {
         };
         let Some((seq, record)) = self.take_off(lane_id, index) else { return };
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
-        let (session, channel, pool) = (lane.session, lane.channel, lane.pool);
+        let (session, channel) = (lane.session, lane.channel);
         if let Kind::Publish(flags) = kind {
             self.counters.book(flags, exit);
         }
-        if let Some(number) = record {
-            self.record_done(pool, number);
+        if let Some(record) = record {
+            self.record_done(record);
         }
         if let Some(sid) = session {
             let owed = matches!(kind, Kind::Method { tell: true, .. });
@@ -285,7 +285,7 @@ impl Hub {
     }
 
     /// Takes an item's weight off its lane: what is counted of it, and the bytes that are kept. Its client's number and its record.
-    pub(super) fn take_off(&mut self, lane_id: LaneId, index: usize) -> Option<(u64, Option<u64>)> {
+    pub(super) fn take_off(&mut self, lane_id: LaneId, index: usize) -> Option<(u64, Option<Record>)> {
         let lane = self.lanes.get_mut(lane_id.0)?;
         let (session, upstream, lease) = (lane.session, lane.upstream, lane.lease);
         let orphaned = lane.orphaned();

@@ -15,8 +15,9 @@ use super::Hub;
 use super::books::Exit;
 use super::frames::Frames;
 use crate::session::awaited::Whose;
-use crate::session::backlog::{Backlog, BacklogId, Line, Which};
+use crate::session::backlog::{Backlog, Held, Line};
 use crate::session::lane::{Item, Kind, PublishFlags, Wait};
+use crate::session::record::{BacklogId, Record, Which};
 use crate::session::spool::{
     DECLARES, HAS_NEEDS, Needs, ONLY_HERE, Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord,
 };
@@ -73,13 +74,13 @@ impl Hub {
         };
         let mut backlog = Backlog::new(key);
         backlog.via = Some(pool);
-        let b = BacklogId(self.backlogs.insert(backlog));
+        let b = BacklogId::new(self.backlogs.insert(backlog));
         self.pools.get_mut(pool.0)?.backlog = Some(b);
         Some(b)
     }
 
     pub(super) fn line_queue(&mut self, b: BacklogId, which: Which) -> Option<SpoolQueue> {
-        let backlog = self.backlogs.get_mut(b.0)?;
+        let backlog = self.backlogs.get_mut(b.index())?;
         if let Some(queue) = backlog.line(which).queue {
             return Some(queue);
         }
@@ -92,13 +93,13 @@ impl Hub {
     /// Whether this pool's publishes go behind its backlog.
     pub(super) fn spills(&self, pool: PoolId) -> bool {
         let b = self.pools.get(pool.0).and_then(|p| p.backlog);
-        b.and_then(|b| self.backlogs.get(b.0)).is_some_and(|b| b.spilling)
+        b.and_then(|b| self.backlogs.get(b.index())).is_some_and(|b| b.spilling)
     }
 
     /// Whether a spilling backlog needs this pool's links.
     pub(super) fn carries(&self, pool: PoolId) -> bool {
         let b = self.pools.get(pool.0).and_then(|p| p.backlog);
-        b.and_then(|b| self.backlogs.get(b.0)).is_some_and(|b| b.spilling && b.via == Some(pool))
+        b.and_then(|b| self.backlogs.get(b.index())).is_some_and(|b| b.spilling && b.via == Some(pool))
     }
 
     fn append(
@@ -109,16 +110,16 @@ impl Hub {
         lane: LaneId,
         flags: u32,
         parts: (&[u8], &[u8], &[&[u8]]),
-    ) -> Option<u64> {
+    ) -> Option<Record> {
         let queue = self.line_queue(b, which)?;
         let (method, header, body) = parts;
         let append = SpoolAppend { lane: u64_of(lane.0), at_us: now.wall_us, flags, method, header, body };
         let number = self.spool.as_mut()?.append(queue, &append)?;
-        let line = self.backlogs.get_mut(b.0)?.line(which);
+        let line = self.backlogs.get_mut(b.index())?.line(which);
         line.waiting += 1;
         line.last = number;
         self.spool_dirty = true;
-        Some(number)
+        Some(Record { backlog: b, which, number })
     }
 
     /// Appends a publish with whatever must be there before it goes out.
@@ -130,7 +131,7 @@ impl Hub {
         flags: u32,
         frames: &Frames<'_>,
         wait: Option<&Wait>,
-    ) -> Option<u64> {
+    ) -> Option<Record> {
         let b = self.backlog_of(self.lanes.get(lane_id.0)?.pool)?;
         let (method, header, body) = frames.parts()?;
         let packed;
@@ -151,7 +152,7 @@ impl Hub {
         self.append(now, b, which, lane_id, flags, (method, header, &body))
     }
 
-    /// Appends a publish that memory has too; its mark. The client's own number is settled when the disk has it.
+    /// Appends a publish that memory has too. The client's own number is settled when the disk has it.
     pub(super) fn keep_on_disk(
         &mut self,
         now: Now,
@@ -159,10 +160,10 @@ impl Hub {
         frames: &Frames<'_>,
         seq: u64,
         wait: Option<&Wait>,
-    ) -> Option<u64> {
-        let number = self.append_publish(now, Which::Main, lane_id, 0, frames, wait)?;
-        self.await_disk(Which::Main, lane_id, number, seq);
-        Some(Which::Main.mark(number))
+    ) -> Option<Record> {
+        let record = self.append_publish(now, Which::Main, lane_id, 0, frames, wait)?;
+        self.await_disk(lane_id, record, seq);
+        Some(record)
     }
 
     /// A publish goes to disk only, and from now on all of its login's.
@@ -174,22 +175,17 @@ impl Hub {
         kind: PublishFlags,
         seq: u64,
         wait: Option<&Wait>,
-    ) -> bool {
+    ) -> Option<Record> {
         // What the disk has given back comes first.
-        let b = self.lanes.get(lane_id.0).map(|l| l.pool).and_then(|pool| self.backlog_of(pool));
-        if b.is_some_and(|b| self.spool_held_of(now, b) > 0) {
-            return false;
+        let b = self.lanes.get(lane_id.0).map(|l| l.pool).and_then(|pool| self.backlog_of(pool))?;
+        if self.spool_held_of(now, b) > 0 {
+            return None;
         }
-        let Some(number) = self.append_publish(now, Which::Main, lane_id, ONLY_HERE, frames, wait) else {
-            return false;
-        };
-        self.await_disk(Which::Main, lane_id, number, seq);
+        let record = self.append_publish(now, Which::Main, lane_id, ONLY_HERE, frames, wait)?;
+        self.await_disk(lane_id, record, seq);
         self.counters.book(kind, Exit::Spooled);
-        let b = self.lanes.get(lane_id.0).and_then(|l| self.pools.get(l.pool.0)).and_then(|p| p.backlog);
-        if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
-            b.spilling = true;
-        }
-        true
+        self.backlogs.get_mut(b.index())?.spilling = true;
+        Some(record)
     }
 
     /// A declaration that was answered from memory while its upstream cannot be asked. While the login's publishes go to disk, so does
@@ -206,12 +202,12 @@ impl Hub {
         }
         let pool = self.lanes.get(lane_id.0).map(|l| l.pool);
         let Some(b) = pool.and_then(|pool| self.backlog_of(pool)) else { return false };
-        if self.backlogs.get(b.0).is_some_and(|b| b.declared.contains(payload)) {
+        if self.backlogs.get(b.index()).is_some_and(|b| b.declared.contains(payload)) {
             return true;
         }
         let parts = (payload, &[][..], &[][..]);
         let appended = self.append(now, b, Which::Main, lane_id, DECLARES | ONLY_HERE, parts).is_some();
-        if let (Some(backlog), true) = (self.backlogs.get_mut(b.0), appended) {
+        if let (Some(backlog), true) = (self.backlogs.get_mut(b.index()), appended) {
             backlog.spilling = true;
             if backlog.declared.len() < DECLARED_MAX {
                 backlog.declared.insert(payload.into());
@@ -220,13 +216,12 @@ impl Hub {
         appended
     }
 
-    fn await_disk(&mut self, which: Which, lane_id: LaneId, number: u64, seq: u64) {
+    fn await_disk(&mut self, lane_id: LaneId, record: Record, seq: u64) {
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
-        let (Some(sid), channel, pool) = (lane.session, lane.channel, lane.pool) else { return };
+        let (Some(sid), channel) = (lane.session, lane.channel) else { return };
         let serial = self.sessions.get(sid.0).map_or(0, |s| s.serial);
-        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
-        if let (Some(b), true) = (b.and_then(|b| self.backlogs.get_mut(b.0)), seq != 0) {
-            b.line(which).awaited.push(number, Whose { sid, serial, channel }, seq);
+        if let (Some(b), true) = (self.backlogs.get_mut(record.backlog.index()), seq != 0) {
+            b.line(record.which).awaited.push(record.number, Whose { sid, serial, channel }, seq);
         }
     }
 
@@ -245,19 +240,31 @@ impl Hub {
     /// A client's channel is closed: its number may be another channel's from now on.
     pub(super) fn forget_awaited(&mut self, pool: PoolId, sid: SessionId, channel: u16) {
         let b = self.pools.get(pool.0).and_then(|p| p.backlog);
-        if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
+        if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.index())) {
             for which in [Which::Ahead, Which::Main] {
                 b.line(which).awaited.forget(sid, channel);
             }
         }
     }
 
-    /// A record is done without its client's number being settled by it.
-    pub(super) fn stop_waiting(&mut self, pool: PoolId, mark: u64) {
-        let (which, number) = Which::of(mark);
-        let b = self.pools.get(pool.0).and_then(|p| p.backlog);
-        if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
-            b.line(which).awaited.take(number);
+    /// A client's number is not settled by this record any more.
+    pub(super) fn stop_waiting(&mut self, record: Record) {
+        if let Some(b) = self.backlogs.get_mut(record.backlog.index()) {
+            b.line(record.which).awaited.take(record.number);
+        }
+    }
+
+    /// What has this record goes another upstream's way: the record stays until it is done, and is not read meanwhile.
+    pub(super) fn lend(&mut self, record: Record) {
+        if let Some(b) = self.backlogs.get_mut(record.backlog.index()) {
+            b.line(record.which).lent.insert(record.number);
+        }
+    }
+
+    /// A record takes an older one's place, as soon as it is on disk.
+    pub(super) fn replaces(&mut self, record: Record, older: Record) {
+        if let Some(b) = self.backlogs.get_mut(record.backlog.index()) {
+            b.moved.insert(record, older);
         }
     }
 
@@ -279,25 +286,27 @@ impl Hub {
     }
 
     pub(super) fn line_of(&self, queue: SpoolQueue) -> Option<(BacklogId, Which)> {
-        self.backlogs.iter().find_map(|(i, b)| b.which(queue).map(|which| (BacklogId(i), which)))
+        self.backlogs.iter().find_map(|(i, b)| b.which(queue).map(|which| (BacklogId::new(i), which)))
     }
 
     /// Records up to this one are on disk.
     pub fn spool_synced(&mut self, now: Now, queue: SpoolQueue, upto: u64) {
         let Some((b, which)) = self.line_of(queue) else { return };
         let mut replaced = Vec::new();
-        if let Some(backlog) = self.backlogs.get_mut(b.0) {
+        if let Some(backlog) = self.backlogs.get_mut(b.index()) {
             let line = backlog.line(which);
             line.synced = line.synced.max(upto);
-            if which == Which::Ahead {
-                replaced.extend(backlog.moved.extract_if(|number, _| *number <= upto).map(|(_, main)| main));
-            }
+            let is_there = |r: &Record| r.which == which && r.number <= upto;
+            replaced.extend(backlog.moved.extract_if(|r, _| is_there(r)).map(|(_, older)| older));
         }
         replaced.sort_unstable();
-        for main in replaced {
-            self.line_done(b, Which::Main, main);
+        for older in replaced {
+            self.counters.records_moved += 1;
+            self.line_done(older);
         }
-        while let Some(run) = self.backlogs.get_mut(b.0).and_then(|b| b.line(which).awaited.pop_upto(upto)) {
+        while let Some(run) =
+            self.backlogs.get_mut(b.index()).and_then(|b| b.line(which).awaited.pop_upto(upto))
+        {
             self.ack_awaited(run.whose, run.seq, run.count);
         }
         self.send_answers(now);
@@ -310,71 +319,90 @@ impl Hub {
         let Some((b, which)) = self.line_of(queue) else { return };
         self.counters.spool_given_back += u64_of(records.len());
         // Those that others were to replace: the others are all there is now.
-        let moved = self.backlogs.get(b.0).map(|b| &b.moved).filter(|_| which == Which::Main);
-        let moved: FxHashMap<u64, u64> = moved.into_iter().flatten().map(|(by, main)| (*main, *by)).collect();
+        let moved = self.backlogs.iter().flat_map(|(_, k)| &k.moved);
+        let moved: FxHashMap<Record, Record> = moved
+            .filter(|(_, older)| (older.backlog, older.which) == (b, which))
+            .map(|(by, older)| (*older, *by))
+            .collect();
         for record in records {
-            let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+            let place = Record { backlog: b, which, number: record.number };
+            let replaced = moved.get(&place);
+            if let Some(by) = replaced {
+                self.backlogs.get_mut(by.backlog.index()).and_then(|k| k.moved.remove(by));
+            }
+            let Some(backlog) = self.backlogs.get_mut(b.index()) else { return };
             let awaited = backlog.line(which).awaited.take(record.number);
+            let older = backlog.moved.remove(&place);
             let only_here = record.flags & ONLY_HERE != 0;
-            let replaced = moved.get(&record.number);
-            let older = match which {
-                Which::Ahead => backlog.moved.remove(&record.number),
-                Which::Main => {
-                    replaced.and_then(|by| backlog.moved.remove(by));
-                    None
-                }
-            };
-            if only_here
-                || replaced.is_some()
-                || self.forget_record(b, which.mark(record.number), older.map(|n| Which::Main.mark(n)))
-            {
-                if let Some(backlog) = self.backlogs.get_mut(b.0) {
+            if only_here || replaced.is_some() || self.forget_record(place, older) {
+                if let Some(backlog) = self.backlogs.get_mut(b.index()) {
                     let line = backlog.line(which);
                     line.waiting = line.waiting.saturating_sub(1);
+                    line.lent.remove(&record.number);
                 }
             }
-            if !only_here {
-                continue;
-            }
-            let stands = older.is_some_and(|main| self.stands_or_goes(b, main));
-            match awaited {
-                Some((whose, seq)) => {
-                    self.counters.replayed_refused += u64::from(!stands);
-                    if self.sessions.get(whose.sid.0).is_some_and(|s| s.serial == whose.serial) {
-                        self.settle_seq(whose.sid, whose.channel, seq, stands);
-                    }
-                }
-                None if stands => {}
-                None => {
-                    if let Some(backlog) = self.backlogs.get_mut(b.0) {
-                        backlog.line(which).hold(record);
-                    }
-                }
+            if only_here {
+                self.only_copy_given_back(record, place, awaited, older);
             }
         }
         self.send_answers(now);
         self.replay(now, b);
     }
 
-    /// What was to replace a record of `main` cannot be written: whether that record is on disk, and stays. If not, it goes, too.
-    fn stands_or_goes(&mut self, b: BacklogId, main: u64) -> bool {
-        let Some(backlog) = self.backlogs.get_mut(b.0) else { return false };
-        let stands = main <= backlog.main.synced;
-        if !stands {
-            backlog.main.awaited.take(main);
-            self.line_done(b, Which::Main, main);
+    /// What is nowhere else could not be written, unless it was to replace an older record that is on disk.
+    fn only_copy_given_back(
+        &mut self,
+        record: SpoolRecord,
+        place: Record,
+        awaited: Option<(Whose, u64)>,
+        older: Option<Record>,
+    ) {
+        let elsewhere = older.filter(|older| older.backlog != place.backlog);
+        let stands = older.is_some_and(|older| self.is_on_disk(older));
+        if let Some((whose, seq)) = awaited {
+            self.counters.replayed_refused += u64::from(!stands);
+            if self.sessions.get(whose.sid.0).is_some_and(|s| s.serial == whose.serial) {
+                self.settle_seq(whose.sid, whose.channel, seq, stands);
+            }
         }
-        stands
+        let refused = awaited.is_some() && !stands;
+        if let Some(older) = older.filter(|_| !stands && (refused || elsewhere.is_none())) {
+            self.stop_waiting(older);
+            self.line_done(older);
+        }
+        // What stands in its own backlog is read there; what stands elsewhere nobody reads.
+        let comes_back = stands && elsewhere.is_none();
+        if let (false, Some(backlog)) = (refused || comes_back, self.backlogs.get_mut(place.backlog.index()))
+        {
+            backlog.line(place.which).hold(Held { record, older: elsewhere });
+        }
     }
 
-    /// An item is not on disk after all, or no more than it was before. Whether it is still on its lane.
-    fn forget_record(&mut self, b: BacklogId, mark: u64, before: Option<u64>) -> bool {
+    /// Whether a record is known to be on disk.
+    fn is_on_disk(&mut self, record: Record) -> bool {
+        let backlog = self.backlogs.get_mut(record.backlog.index());
+        backlog.is_some_and(|k| k.line(record.which).has(record.number))
+    }
+
+    /// What has this record is not on disk after all, or no more than it was before. Whether anything has it still.
+    fn forget_record(&mut self, record: Record, before: Option<Record>) -> bool {
+        let lent = self
+            .backlogs
+            .get_mut(record.backlog.index())
+            .is_some_and(|k| k.line(record.which).lent.contains(&record.number));
         for (_, lane) in &mut self.lanes {
-            if self.pools.get(lane.pool.0).is_none_or(|p| p.backlog != Some(b)) {
+            if !lent && self.pools.get(lane.pool.0).is_none_or(|p| p.backlog != Some(record.backlog)) {
                 continue;
             }
-            if let Some(item) = lane.items.iter_mut().find(|i| i.record == Some(mark)) {
+            if let Some(item) = lane.items.iter_mut().find(|i| i.record == Some(record)) {
                 item.record = before;
+                return true;
+            }
+        }
+        for (_, backlog) in self.backlogs.iter_mut().filter(|_| lent) {
+            let mut held = backlog.ahead.held.iter_mut().chain(&mut backlog.main.held);
+            if let Some(held) = held.find(|held| held.older == Some(record)) {
+                held.older = before;
                 return true;
             }
         }
@@ -382,26 +410,26 @@ impl Hub {
     }
 
     /// A record's publish is settled: it leaves the disk.
-    pub(super) fn record_done(&mut self, pool: PoolId, mark: u64) {
-        let (which, number) = Which::of(mark);
-        let Some(b) = self.pools.get(pool.0).and_then(|p| p.backlog) else { return };
-        let moved = self.backlogs.get_mut(b.0).filter(|_| which == Which::Ahead);
-        if let Some(main) = moved.and_then(|backlog| backlog.moved.remove(&number)) {
-            self.line_done(b, Which::Main, main);
+    pub(super) fn record_done(&mut self, record: Record) {
+        let backlog = self.backlogs.get_mut(record.backlog.index());
+        if let Some(older) = backlog.and_then(|k| k.moved.remove(&record)) {
+            self.counters.records_moved += 1;
+            self.line_done(older);
         }
-        self.line_done(b, which, number);
+        self.line_done(record);
         self.counters.records_done += 1;
     }
 
-    fn line_done(&mut self, b: BacklogId, which: Which, number: u64) {
-        self.lines_done(b, which, number, number);
+    fn line_done(&mut self, record: Record) {
+        self.lines_done(record, record.number);
     }
 
     /// Records in a row.
-    pub(super) fn lines_done(&mut self, b: BacklogId, which: Which, first: u64, last: u64) {
-        let Some(backlog) = self.backlogs.get_mut(b.0) else { return };
+    pub(super) fn lines_done(&mut self, first: Record, last: u64) {
+        let Record { backlog, which, number } = first;
+        let Some(backlog) = self.backlogs.get_mut(backlog.index()) else { return };
         if let (Some((from, to)), Some(queue), Some(spool)) =
-            (backlog.done(which, first, last), backlog.line(which).queue, &mut self.spool)
+            (backlog.done(which, number, last), backlog.line(which).queue, &mut self.spool)
         {
             spool.remove(queue, from, to);
         }
@@ -442,7 +470,9 @@ impl Hub {
             let behind = item.wait.as_ref().is_some_and(|w| w.behind);
             let which = if behind { Which::Main } else { Which::Ahead };
             let before = item.record;
-            let is_there = before.is_some_and(|mark| replays || behind || Which::of(mark).0 == Which::Ahead);
+            // Nor does what another upstream's disk has belong here.
+            let is_there =
+                before.is_some_and(|r| replays || behind || r.which == Which::Ahead || Some(r.backlog) != b);
             let bare = bare(item);
             let declares = matches!(item.kind, Kind::Method { id, .. } if is_declaration(id));
             if item.settled || is_there || !(declares || matches!(item.kind, Kind::Publish(_))) {
@@ -451,7 +481,7 @@ impl Hub {
             let Some(bytes) = self.item_bytes(lane_id, index) else { continue };
             // What memory has too goes on from there if the disk gives it back, in its old place.
             let flags = if stays == Stays::OnDisk { ONLY_HERE } else { 0 };
-            let number = if declares {
+            let record = if declares {
                 let payload = parse_frame(&bytes, 0).ok().flatten().map(|f| f.payload.to_vec());
                 let b = self.lanes.get(lane_id.0).map(|l| l.pool).and_then(|pool| self.backlog_of(pool));
                 b.zip(payload).and_then(|(b, payload)| {
@@ -464,32 +494,31 @@ impl Hub {
                     .and_then(|l| l.items.get_mut(index))
                     .and_then(|i| i.wait.take());
                 let frames = Frames::Raw(&bytes);
-                let number = self.append_publish(now, which, lane_id, flags, &frames, wait.as_ref());
+                let record = self.append_publish(now, which, lane_id, flags, &frames, wait.as_ref());
                 if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
                     item.wait = wait;
                 }
-                number
+                record
             };
             // What follows must not get there first.
-            let Some(number) = number else { break };
+            let Some(record) = record else { break };
             left -= u64::from(bare);
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { break };
-            let (pool, mut seq) = (lane.pool, 0);
+            let mut seq = 0;
             if let Some(item) = lane.items.get_mut(index) {
-                item.record = (stays == Stays::InMemoryToo).then_some(which.mark(number));
+                item.record = (stays == Stays::InMemoryToo).then_some(record);
                 if stays == Stays::OnDisk {
                     // Its record speaks for its client's number, too.
                     seq = std::mem::take(&mut item.seq);
                 }
             }
-            if let (Some(mark), Some(b)) = (before, b.and_then(|b| self.backlogs.get_mut(b.0))) {
-                b.moved.insert(number, Which::of(mark).1);
+            if let Some(before) = before {
+                self.replaces(record, before);
             }
             if stays == Stays::OnDisk {
-                self.await_disk(which, lane_id, number, seq);
+                self.await_disk(lane_id, record, seq);
                 self.settle_item(lane_id, index, Exit::Spooled);
-                let b = self.pools.get(pool.0).and_then(|p| p.backlog);
-                if let Some(b) = b.and_then(|b| self.backlogs.get_mut(b.0)) {
+                if let Some(b) = self.backlogs.get_mut(record.backlog.index()) {
                     b.spilling = true;
                 }
             }
@@ -500,19 +529,23 @@ impl Hub {
     /// What the disk gave back is tried once more.
     fn spool_held(&mut self, now: Now) -> u64 {
         let ids: Vec<usize> = self.backlogs.iter().filter(|(_, b)| b.held() > 0).map(|(i, _)| i).collect();
-        ids.into_iter().map(|id| self.spool_held_of(now, BacklogId(id))).sum()
+        ids.into_iter().map(|id| self.spool_held_of(now, BacklogId::new(id))).sum()
     }
 
     /// How many of a backlog's the disk does not take.
     fn spool_held_of(&mut self, now: Now, b: BacklogId) -> u64 {
         for which in [Which::Ahead, Which::Main] {
-            while let Some(record) = self.backlogs.get_mut(b.0).and_then(|b| b.line(which).next_held()) {
+            while let Some(held) = self.backlogs.get_mut(b.index()).and_then(|b| b.line(which).next_held()) {
+                let Held { record, older } = &held;
                 let body: [&[u8]; 1] = [&record.body];
                 let parts = (record.method.as_slice(), record.header.as_slice(), &body[..]);
-                if self.append(now, b, which, LaneId(0), record.flags, parts).is_none() {
-                    let Some(backlog) = self.backlogs.get_mut(b.0) else { break };
-                    backlog.line(which).held.push_front(record);
+                let Some(written) = self.append(now, b, which, LaneId(0), record.flags, parts) else {
+                    let Some(backlog) = self.backlogs.get_mut(b.index()) else { break };
+                    backlog.line(which).held.push_front(held);
                     return backlog.held();
+                };
+                if let Some(older) = *older {
+                    self.replaces(written, older);
                 }
             }
         }
