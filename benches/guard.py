@@ -28,6 +28,7 @@ CASES = {
     "policy-10k-routes-1k": ("1k", POLICY + policies.routes(10_000)),
     "pass-small": ("small", None),
     "pass-64k": ("64k", None),
+    "durable-1k": ("1k", "durable"),
 }
 
 
@@ -44,7 +45,9 @@ def measure(directory, files, name):
     kind, toml = CASES[name]
     message, size = files[kind]
     config = None
-    if toml is not None:
+    if toml == "durable":
+        config = toml
+    elif toml is not None:
         config = directory / f"{name}.toml"
         config.write_text(toml)
     divide = 8 if kind == "64k" else 1

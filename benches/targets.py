@@ -31,7 +31,7 @@ TARGETS = [
     ("the same with confirms", "ms", [plain("far-confirmed", "p50_us", per=1000)], 55),
     ("the same where the durable spool confirms", "ms", [plain("far-confirmed", "p50_us", "umbel-durable", per=1000)], 5),
     ("memory an idle connection, after a publish", "octets", [plain("idle-producer", "memory")], 8192),
-    ("memory more after a burst of 1 GB than before, beside its height", "MB", [plain("burst", "after", per=1e6), plain("burst", "peak", per=1e6)], None),
+    ("memory that a burst over 50 connections leaves, and takes at its height", "MB", [plain("burst", "after", per=1e6), plain("burst", "peak", per=1e6)], None),
     ("10,000 clients at once, all logged in", "s", [plain("storm", "seconds")], 3),
     ("their upstream links", "links", [plain("storm", "upstream_connections")], None),
     ("durable, small publishes accepted", "a second", [plain("spool", "rate")], -100_000),

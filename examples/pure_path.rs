@@ -1,7 +1,7 @@
 //! The pure path for callgrind (benches/guard): publishes in, judged, onto a link, confirmed, acknowledged; no socket, no clock.
 //!
 //! `pure_path MESSAGES SIZE COUNT [CONFIG]`: a file of publishes of SIZE octets on channel 1, sent in turn until COUNT are confirmed;
-//! a configuration makes the judge, without one everything passes unjudged. Run with two counts, the difference is COUNT's price.
+//! a configuration makes the judge, without one everything passes unjudged; `durable`: unjudged, and appended to a spool, too. Run with two counts, the difference is COUNT's price.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use umbel::config::{Config, Nothing};
 use umbel::metrics::Metrics;
 use umbel::net::judge::{PolicyJudge, Snapshot};
+use umbel::session::spool::{Spool, SpoolAppend, SpoolKey, SpoolQueue};
 use umbel::session::{
     Action, Decision, Hub, Judge, Limits, LinkId, Now, PublishView, SessionId, UpstreamSettings,
 };
@@ -35,6 +36,39 @@ impl Judge for PassAll {
     }
 }
 
+/// A spool of one queue whose writer costs nothing: what the data thread does for it is what counts.
+#[derive(Default)]
+struct Run {
+    appended: u64,
+    bytes: Vec<u8>,
+}
+
+impl Spool for Run {
+    fn queue(&mut self, _key: &SpoolKey) -> SpoolQueue {
+        SpoolQueue(1)
+    }
+
+    fn append(&mut self, _queue: SpoolQueue, publish: &SpoolAppend<'_>) -> Option<u64> {
+        self.bytes.extend_from_slice(publish.method);
+        self.bytes.extend_from_slice(publish.header);
+        publish.body.iter().for_each(|piece| self.bytes.extend_from_slice(piece));
+        self.appended += 1;
+        Some(self.appended)
+    }
+
+    fn read(&mut self, _queue: SpoolQueue, _after: Option<u64>, _bytes: usize) {}
+
+    fn remove(&mut self, _queue: SpoolQueue, _from: u64, _to: u64) {}
+
+    fn flush(&mut self) {
+        self.bytes.clear();
+    }
+
+    fn takes(&self) -> bool {
+        true
+    }
+}
+
 /// Both ends of a Hub: a client that publishes and a broker that confirms.
 struct Bench {
     hub: Hub,
@@ -48,14 +82,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(judge: Box<dyn Judge>) -> Self {
+    fn new(judge: Box<dyn Judge>, durable: bool) -> Self {
         let now = Now { ms: 1000, wall_us: 1_700_000_000_000_000 };
-        let mut hub = Hub::new(
-            Limits::default(),
-            vec![UpstreamSettings::new("default", "127.0.0.1", 5672)],
-            [7; 32],
-            Vec::new(),
-        );
+        let upstream = UpstreamSettings { durable, ..UpstreamSettings::new("default", "127.0.0.1", 5672) };
+        let mut hub = Hub::new(Limits::default(), vec![upstream], [7; 32], Vec::new());
+        if durable {
+            hub.set_spool(now, Box::new(Run::default()), Vec::new(), None);
+        }
         hub.start(now);
         let sid = hub.accept(now, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         Self { hub, judge, now, sid, links: Vec::new(), sessions: Vec::new(), published: 0, confirmed: 0 }
@@ -236,7 +269,8 @@ fn main() {
         args[2].parse::<usize>().unwrap(),
         args[3].parse::<u64>().unwrap(),
     );
-    let judge: Box<dyn Judge> = match args.get(4) {
+    let config = args.get(4).filter(|word| *word != "durable");
+    let judge: Box<dyn Judge> = match config {
         None => Box::new(PassAll),
         Some(path) => {
             let config = Config::parse(&std::fs::read_to_string(path).unwrap(), &Nothing)
@@ -249,7 +283,7 @@ fn main() {
             ))
         }
     };
-    let mut bench = Bench::new(judge);
+    let mut bench = Bench::new(judge, args.len() > 4 && config.is_none());
     bench.log_in();
     // Every batch is as long, wherever in the file it begins.
     let batch = BATCH * size;
@@ -261,6 +295,9 @@ fn main() {
     while bench.confirmed < count {
         bench.client(&all[at..at + batch]);
         at = (at + batch) % messages.len();
+        // The disk is no faster than the broker.
+        bench.hub.flush_spool();
+        bench.hub.spool_synced(bench.now, SpoolQueue(1), bench.published);
         bench.now.ms += 1;
         bench.now.wall_us += 1000;
     }

@@ -13,7 +13,7 @@ pub struct Spool {
     pub max_bytes: u64,
     /// What is older is set aside as expired by age; none: kept for ever.
     pub max_age: Option<Duration>,
-    /// Records are written together for up to this long before one fsync.
+    /// Records are written together for up to this long before one fsync; not where they come one by one, nor longer than that takes.
     pub group_commit: Duration,
     /// Whether an acknowledgement waits for fsync. Without, a power cut may lose the last moments.
     pub fsync: bool,

@@ -116,7 +116,7 @@ impl Judge for PolicyJudge {
         let task = match &reading {
             Reading::Task(task) => Some(task),
             Reading::NotTask(kind) => {
-                self.desk.metrics.tasks.non_tasks.of(kind_word(*kind)).inc();
+                self.desk.tally.other(kind_word(*kind));
                 None
             }
             Reading::Unreadable(why) => {

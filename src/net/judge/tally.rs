@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Case, OWN};
 use crate::celery::{Task, delayed};
-use crate::metrics::{IntCounter, Metrics, Mode, RuleMetrics, TaskVerdict};
+use crate::metrics::{IntCounter, Metrics, Mode, NonTask, RuleMetrics, TaskVerdict};
 use crate::policy::{Aspect, Because, By, Destination, Policy};
 use crate::wire::num::{same, u32_clamped, usize_of};
 
@@ -85,6 +85,8 @@ pub(super) struct Tally {
     /// Those of which something is noted, and how much in all.
     noted: Vec<u32>,
     notes: u64,
+    /// What is no task, by what it is instead.
+    others: Vec<(NonTask, u64)>,
     until_ms: u64,
     rules: FxHashMap<By, RuleMetrics>,
 }
@@ -97,6 +99,7 @@ impl Tally {
             ways: Vec::new(),
             noted: Vec::new(),
             notes: 0,
+            others: Vec::new(),
             until_ms: 0,
             rules: FxHashMap::default(),
         }
@@ -114,6 +117,15 @@ impl Tally {
             self.noted.push(number);
         }
         way.noted += 1;
+        self.notes += 1;
+    }
+
+    /// Notes a message that is no task.
+    pub fn other(&mut self, kind: NonTask) {
+        match self.others.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, noted)) => *noted += 1,
+            None => self.others.push((kind, 1)),
+        }
         self.notes += 1;
     }
 
@@ -137,6 +149,9 @@ impl Tally {
             let Some(way) = self.ways.get_mut(usize_of(number)) else { continue };
             let noted = std::mem::take(&mut way.noted);
             way.counters.iter().for_each(|counter| counter.inc_by(noted));
+        }
+        for (kind, noted) in self.others.drain(..) {
+            self.metrics.tasks.non_tasks.of(kind).inc_by(noted);
         }
         self.notes = 0;
     }

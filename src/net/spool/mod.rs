@@ -67,7 +67,7 @@ pub struct SpoolSettings {
     pub max_bytes: u64,
     /// Older records are marked as aged when they are read.
     pub max_age: Option<Duration>,
-    /// Commits are at least this far apart, unless much is waiting.
+    /// Commits are this far apart, unless much is waiting, or one record at a time; and none waits longer than the one before it took.
     pub group_commit: Duration,
     /// Whether a commit waits for the disk.
     pub fsync: bool,

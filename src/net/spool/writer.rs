@@ -43,7 +43,7 @@ pub(super) struct Writer {
     pub(super) answers: SyncSender<Answer>,
     pub(super) waker: Waker,
     pub(super) gauges: Arc<Gauges>,
-    /// Commits are at least this far apart, unless much is waiting.
+    /// Commits are this far apart, unless much is waiting, or one record at a time; and none waits longer than the one before it took.
     pub(super) group_commit: Duration,
 }
 

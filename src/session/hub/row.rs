@@ -46,9 +46,10 @@ struct Road<'h> {
     up: u16,
     pool: &'h Pool,
     upstream: &'h mut Upstream,
-    /// Octets unsettled at all other upstreams, and the bound on all of them.
-    elsewhere: u64,
-    memory_bytes: u64,
+    /// How many more publishes, and octets, its bounds leave room for; and what its link's chunks may hold.
+    room: u64,
+    room_bytes: u64,
+    held_max: u64,
     /// An exchange that needs no further thought.
     known: &'h [u8],
     /// Where the disk is to have them too.
@@ -129,9 +130,16 @@ impl Hub {
             return nothing;
         }
         let has_journal = journal.is_some();
-        let elsewhere = memory.saturating_sub(upstream.unsettled_bytes);
-        let memory_bytes = limits.memory_bytes;
-        let mut road = Road { lane, link, up, pool, upstream, elsewhere, memory_bytes, known: &[], journal };
+        // See `window_full`, which also counts.
+        let (messages, bytes) = (upstream.settings.window_messages, upstream.settings.window_bytes);
+        let room = messages
+            .saturating_sub(upstream.unsettled)
+            .min(messages.saturating_mul(2).saturating_sub(u64_of(lane.items.len())));
+        let room_bytes =
+            bytes.saturating_sub(upstream.unsettled_bytes).min(limits.memory_bytes.saturating_sub(memory));
+        let held_max = bytes.saturating_add(u64_of(CHUNK_BYTES));
+        let mut road =
+            Road { lane, link, up, pool, upstream, room, room_bytes, held_max, known: &[], journal };
         let facts = SessionFacts {
             vhost,
             user: credentials.as_ref().map_or("", |c| &c.user),
@@ -216,15 +224,11 @@ impl Hub {
 }
 
 impl Road<'_> {
-    /// See `window_full`, which also counts.
+    /// Whether a publish of so many octets finds no room.
     fn is_full(&self, len: usize) -> bool {
-        let more = u64_of(len + FRAME_OVERHEAD);
-        let u = &*self.upstream;
-        u.unsettled >= u.settings.window_messages
-            || u.unsettled_bytes.saturating_add(more) > u.settings.window_bytes
-            || u64_of(self.link.out.held()) > u.settings.window_bytes.saturating_add(u64_of(CHUNK_BYTES))
-            || u64_of(self.lane.items.len()) >= u.settings.window_messages.saturating_mul(2)
-            || self.elsewhere.saturating_add(u.unsettled_bytes).saturating_add(more) > self.memory_bytes
+        self.room == 0
+            || u64_of(len + FRAME_OVERHEAD) > self.room_bytes
+            || u64_of(self.link.out.held()) > self.held_max
     }
 
     fn is_risky(&self, exchange: &[u8]) -> bool {
@@ -307,6 +311,8 @@ impl Road<'_> {
             self.lane.first_ms = now.ms;
         }
         self.lane.sent += 1;
+        self.room = self.room.saturating_sub(1);
+        self.room_bytes = self.room_bytes.saturating_sub(u64::from(spot.len()));
         self.upstream.unsettled += 1;
         self.upstream.unsettled_bytes += u64::from(spot.len());
         self.lane.items.push_back(Item {
