@@ -8,7 +8,7 @@ import pytest
 
 from harness import venvs
 from harness.process import ROOT
-from harness.rabbit import RabbitNode
+from harness.rabbit4 import new_node
 from harness.relay import Relay
 from harness.spooled import Spooled
 from harness.umbel import Umbel
@@ -70,7 +70,7 @@ def place(logs, request):
 @pytest.fixture(scope="session")
 def node(logs):
     """The broker of those tests that leave it alive."""
-    node = RabbitNode(logs / "rabbit")
+    node = new_node(logs / "rabbit")
     try:
         yield node.start()
     finally:
@@ -80,7 +80,7 @@ def node(logs):
 @pytest.fixture
 def own_node(place):
     """A broker that the test may kill."""
-    node = RabbitNode(place / "rabbit")
+    node = new_node(place / "rabbit")
     try:
         yield node.start()
     finally:

@@ -5,14 +5,14 @@ import time
 import pytest
 
 from harness.celery import Producer, Worker
-from harness.rabbit import RabbitNode
+from harness.rabbit4 import new_node
 from harness.wire import HEARTBEAT, Refused
 
 
 @pytest.fixture(scope="module")
 def brisk(logs):
     """A broker that wants to hear something every four seconds, and says something itself."""
-    node = RabbitNode(logs / "brisk", "heartbeat = 4\n")
+    node = new_node(logs / "brisk", "heartbeat = 4\n")
     try:
         yield node.start()
     finally:
@@ -22,7 +22,7 @@ def brisk(logs):
 @pytest.fixture(scope="module")
 def mute(logs):
     """A broker without heartbeats."""
-    node = RabbitNode(logs / "mute", "heartbeat = 0\n")
+    node = new_node(logs / "mute", "heartbeat = 0\n")
     try:
         yield node.start()
     finally:

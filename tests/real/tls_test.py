@@ -12,7 +12,7 @@ from harness import wire
 from harness.authority import Authority
 from harness.celery import Producer, Worker
 from harness.process import free_port, wait_for
-from harness.rabbit import RabbitNode
+from harness.rabbit4 import new_node
 from harness.wire import Refused
 
 NODE = """\
@@ -45,7 +45,7 @@ def tls_node(logs, authority):
     """RabbitMQ with a TLS listener whose certificate is localhost's, and EXTERNAL by common name."""
     port = free_port()
     config = NODE.format(port=port, cert=authority.issue("rabbit"))
-    node = RabbitNode(logs / "tls-rabbit", config, plugins=["rabbitmq_auth_mechanism_ssl"])
+    node = new_node(logs / "tls-rabbit", config, plugins=["rabbitmq_auth_mechanism_ssl"])
     node.tls_port = port
     try:
         node.start()

@@ -8,7 +8,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "real")]
 
-from harness.rabbit import RabbitNode  # noqa: E402
+from harness.rabbit4 import new_node  # noqa: E402
 from harness.umbel import Umbel  # noqa: E402
 
 # Each test process its own place: one that was killed may have left its broker alive.
@@ -38,7 +38,7 @@ def node(request):
     if given:
         yield Given(given)
         return
-    node = RabbitNode(WORK / "rabbit").start()
+    node = new_node(WORK / "rabbit").start()
     try:
         node.add_vhost("suite")
         yield node

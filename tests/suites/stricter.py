@@ -67,9 +67,14 @@ def shape(lines):
     return out
 
 
+def by_channel(lines):
+    """What each channel hears, in its order: between channels none is promised."""
+    return sorted(lines, key=lambda line: line.split(" ")[0])
+
+
 def verdict(name, seen, recorded, of_4=False):
     """`same`, `own words`, `stricter`, `overtakes`, or None where Umbel's answer is not meant to be so."""
-    if seen == recorded:
+    if seen["end"] == recorded["end"] and by_channel(seen["answers"]) == by_channel(recorded["answers"]):
         return "same"
     if seen["end"] == recorded["end"] and shape(seen["answers"]) == shape(recorded["answers"]):
         return "own words"

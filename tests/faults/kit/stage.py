@@ -4,8 +4,7 @@ import os
 import shutil
 
 from harness.rabbit import RabbitNode
-
-from .rabbit4 import Rabbit4
+from harness.rabbit4 import Rabbit4
 
 
 class Stage:

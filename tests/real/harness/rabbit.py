@@ -84,11 +84,15 @@ class RabbitNode:
 
     # life and death
 
+    def argv(self, program):
+        """How one of RabbitMQ's own programs is run."""
+        return [home() / program]
+
     def start(self, wait=True):
         if self.epmd is None or not self.epmd.alive():
             self.epmd = Process(["epmd", "-port", self.epmd_port, "-address", "127.0.0.1"], self.directory / "epmd.out", env=self.env)
             wait_for(lambda: _accepts(self.epmd_port), 10, what="epmd")
-        self.process = Process([home() / "rabbitmq-server"], self.directory / "server.out", env=self.env, cwd=self.directory)
+        self.process = Process(self.argv("rabbitmq-server"), self.directory / "server.out", env=self.env, cwd=self.directory)
         if wait:
             self.wait_ready()
         return self
@@ -153,7 +157,7 @@ class RabbitNode:
 
     def ctl(self, *arguments, timeout=60):
         """rabbitmqctl itself: two seconds a call."""
-        argv = [home() / "rabbitmqctl", "-n", self.name, "--longnames", *arguments]
+        argv = [*self.argv("rabbitmqctl"), "-n", self.name, "--longnames", *arguments]
         out = subprocess.run([str(a) for a in argv], env=self.env, capture_output=True, text=True, timeout=timeout)
         if out.returncode:
             raise RuntimeError(f"rabbitmqctl {arguments}: {out.stdout}{out.stderr}")
