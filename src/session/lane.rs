@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use rustc_hash::FxHashSet;
+
 use super::record::Record;
 use super::{LinkId, PoolId, SessionId, Spot, Target, UpstreamId};
 use crate::wire::method::MethodId;
@@ -155,6 +157,8 @@ pub(super) struct Lane {
     pub(super) replay: bool,
     /// The broker has closed its client's channel: what stands behind the fault goes on, but nobody waits to see it.
     pub(super) forsaken: bool,
+    /// Exchanges that were refused here since: what stands behind and goes to one of them would be refused as well.
+    pub(super) refused: Option<Box<FxHashSet<Box<[u8]>>>>,
 }
 
 impl Lane {
@@ -181,6 +185,7 @@ impl Lane {
             careful: false,
             replay: false,
             forsaken: false,
+            refused: None,
         }
     }
 

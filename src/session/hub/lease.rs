@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::books::Exit;
 use super::{Action, Hub};
 use crate::session::lane::{Kind, Lane, Store, UNSENT};
 use crate::session::upstream::{ChannelUse, Link, LinkState, LinkUse, Pool, TargetState, UpChannel};
@@ -273,6 +274,11 @@ impl Hub {
             if item.wait.as_ref().is_some_and(|w| !w.met) && !self.target_met(now, lane_id, index) {
                 return;
             }
+            if self.refused_before(lane_id, index) {
+                self.settle_unanswered(lane_id, index, Exit::Error);
+                self.ending.push(lane_id);
+                continue;
+            }
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
             let Some(item) = lane.items.get_mut(index) else { return };
             if item.settled {
@@ -334,7 +340,8 @@ impl Hub {
     pub(super) fn detach(&mut self, lane_id: LaneId) -> usize {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return 0 };
         let Some((lid, _)) = lane.lease.take() else { return 0 };
-        for item in lane.items.iter_mut() {
+        // What was not sent is its own already: a lane that loses one lease after the other must not be walked for each.
+        for item in lane.items.iter_mut().take(lane.sent) {
             item.tag = UNSENT;
             if let Kind::Publish(flags) = &mut item.kind {
                 (flags.returned, flags.redone, flags.again) = (false, flags.redone || flags.again, false);
@@ -352,7 +359,12 @@ impl Hub {
     /// A lane without a lease seeks one, or ends if nothing is on it and nobody will put anything there.
     pub(super) fn find_home(&mut self, now: Now, lane_id: LaneId) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        lane.items.retain(|i| !i.settled);
+        while lane.items.front().is_some_and(|i| i.settled) {
+            lane.items.pop_front();
+        }
+        if !lane.forsaken {
+            lane.items.retain(|i| !i.settled);
+        }
         if lane.items.is_empty() && lane.session.is_none() {
             self.end_lane(now, lane_id);
         } else {

@@ -216,9 +216,13 @@ impl Hub {
             .and_then(|sid| self.sessions.get_mut(sid.0))
             .and_then(|s| s.channel(channel))
             .is_some_and(|c| c.confirm.is_some());
-        let count = self.lanes.get(lane_id.0).map_or(0, |l| l.items.len());
+        let (count, forsaken) = self.lanes.get(lane_id.0).map_or((0, false), |l| (l.items.len(), l.forsaken));
         let mut unsure = false;
         for after in index + 1..count {
+            // All behind were looked at when the first was refused; what is like this one is settled when its turn comes.
+            if forsaken && unsure {
+                break;
+            }
             // Methods behind an error are thrown away by a broker, and so are publishes: where they are numbered, the client knows
             // that they were not confirmed; where not, they were accepted and go on, but for those with the same fault.
             let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(after)) else { continue };
@@ -244,6 +248,9 @@ impl Hub {
         if let Some(lane) = self.lanes.get_mut(lane_id.0) {
             lane.careful = unsure;
             lane.forsaken |= told.is_some();
+            if let (true, false, Some(exchange)) = (lane.forsaken && unsure, replays, exchange) {
+                lane.refused.get_or_insert_default().insert(exchange.into());
+            }
         }
         if let Some(sid) = told {
             let (code, text, cause) = words;
@@ -264,8 +271,17 @@ impl Hub {
             .then(|| super::publish::exchange_of(frame.payload).to_vec())
     }
 
+    /// Whether an item goes where its channel has been refused before.
+    pub(super) fn refused_before(&self, lane_id: LaneId, index: usize) -> bool {
+        let Some(lane) = self.lanes.get(lane_id.0) else { return false };
+        let (Some(refused), Some(item)) = (&lane.refused, lane.items.get(index)) else { return false };
+        matches!(item.kind, Kind::Publish(f) if !f.authored)
+            && item.wait.is_none()
+            && self.exchange_on(lane_id, index).is_some_and(|exchange| refused.contains(exchange.as_slice()))
+    }
+
     /// Settles an item without an answer for the client's number.
-    fn settle_unanswered(&mut self, lane_id: LaneId, index: usize, exit: Exit) {
+    pub(super) fn settle_unanswered(&mut self, lane_id: LaneId, index: usize, exit: Exit) {
         if let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) {
             item.seq = 0;
         }
