@@ -51,6 +51,7 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
     for (limit, count) in [
         (Limit::FrameSize, d(|c| c.limit_frame)),
         (Limit::MessageSize, d(|c| c.limit_message)),
+        (Limit::Assembly, d(|c| c.limit_assembly)),
         (Limit::Channels, d(|c| c.limit_channels)),
         (Limit::Connections, d(|c| c.limit_sessions)),
         (Limit::ConnectionsPerHost, d(|c| c.limit_sessions_per_ip)),

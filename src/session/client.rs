@@ -5,6 +5,7 @@
 //!            states in brackets wait for an upstream, and only where nothing is remembered
 //! ```
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -85,12 +86,34 @@ pub(super) enum Reply {
 }
 
 /// What a channel's open content is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Assembly {
     /// Whole frames so far: method, header, bodies.
     pub(super) frames: Vec<u8>,
     /// Body octets still to come; `None` before the header.
     pub(super) left: Option<u64>,
+    /// How much of that there is everywhere; what is here is taken off it however this ends.
+    everywhere: Rc<Cell<usize>>,
+    counted: usize,
+}
+
+impl Assembly {
+    pub(super) fn new(everywhere: &Rc<Cell<usize>>) -> Self {
+        Self { frames: Vec::new(), left: None, everywhere: Rc::clone(everywhere), counted: 0 }
+    }
+
+    /// Its frames have become more: whatever memory they take now is counted.
+    pub(super) fn count(&mut self) {
+        let now = self.frames.capacity();
+        self.everywhere.set((self.everywhere.get() + now).saturating_sub(self.counted));
+        self.counted = now;
+    }
+}
+
+impl Drop for Assembly {
+    fn drop(&mut self) {
+        self.everywhere.set(self.everywhere.get().saturating_sub(self.counted));
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! One message from its frames: looked ahead where all of it is in the buffer, collected where it comes in pieces.
 
 use super::{Hub, Step};
+use crate::session::client::Session;
 use crate::session::judge::Judge;
 use crate::session::{Now, Refusal, SessionId};
 use crate::wire::frame::{Frame, FrameKind, parse_frame, write_frame};
@@ -122,11 +123,37 @@ impl Hub {
         assembly.left = Some(left);
         write_frame(&mut assembly.frames, frame.kind, frame.channel, frame.payload);
         if left > 0 {
-            return Ok(took);
+            assembly.count();
+            return self.make_room(now, sid).map_or(Ok(took), Err);
         }
         let Some(assembly) = c.assembly.take() else { return Ok(took) };
         self.collected(now, sid, ch, &assembly.frames, judge)?;
         Ok(took)
+    }
+
+    /// Messages that are begun and not finished take no more than may wait for confirms, or than the largest message: beyond it goes
+    /// whoever holds most of them (SPEC S1, T5). What is to be said, where that is the client that speaks.
+    fn make_room(&mut self, now: Now, sid: SessionId) -> Option<Refusal> {
+        let bound = self.limits.memory_bytes.max(self.limits.message_bytes);
+        // A buffer that grows takes up to twice what it holds.
+        while u64_of(self.assembling.get()) > bound.saturating_mul(2) {
+            let held = |s: &Session| -> usize {
+                s.channels.iter().filter_map(|(_, c)| c.assembly.as_ref()).map(|a| a.frames.capacity()).sum()
+            };
+            let (most, _) =
+                self.sessions.iter().map(|(id, s)| (id, held(s))).max_by_key(|(_, held)| *held)?;
+            self.counters.limit_assembly += 1;
+            for (_, c) in &mut self.sessions.get_mut(most)?.channels {
+                c.assembly = None;
+            }
+            let words = "messages that are begun and not finished take too much memory";
+            let refusal = Refusal::connection(506, words, MethodId::BASIC_PUBLISH);
+            if most == sid.0 {
+                return Some(refusal);
+            }
+            self.refuse(now, SessionId(most), 0, &refusal);
+        }
+        None
     }
 
     fn collected(

@@ -43,6 +43,7 @@ pub struct Counters {
     pub limit_backlog: u64,
     pub limit_window: u64,
     pub limit_message: u64,
+    pub limit_assembly: u64,
     pub limit_table: u64,
     pub limit_frame: u64,
     pub limit_channels: u64,

@@ -42,6 +42,7 @@ mod target;
 mod tick;
 mod view;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -134,6 +135,8 @@ pub struct Hub {
     judge_at_ms: u64,
     serial: u64,
     spares: Spares,
+    /// Octets of messages that are begun and not finished, of all clients.
+    assembling: Rc<Cell<usize>>,
     moves: moves::Moves,
     actions: VecDeque<Action>,
     dirty_links: Vec<LinkId>,
@@ -193,6 +196,7 @@ impl Hub {
             judge_at_ms: 0,
             serial: 0,
             spares: Spares::default(),
+            assembling: Rc::default(),
             moves: moves::Moves::default(),
             actions: VecDeque::new(),
             dirty_links: Vec::new(),

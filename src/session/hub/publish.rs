@@ -62,8 +62,9 @@ impl Hub {
             return Ok(Step::Took(len));
         }
         if let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(frame.channel.0)) {
-            let mut assembly = Assembly::default();
+            let mut assembly = Assembly::new(&self.assembling);
             assembly.frames.extend_from_slice(rest.get(..frame.wire_len()).unwrap_or(&[]));
+            assembly.count();
             c.assembly = Some(Box::new(assembly));
         }
         Ok(Step::Took(frame.wire_len()))
