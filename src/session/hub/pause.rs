@@ -17,6 +17,9 @@ const FLOOD_MESSAGES: u64 = 16;
 /// What may wait unwritten on a link before floods pause. As much as one call writes: smaller writes cost the broker.
 const FLOOD_BYTES: usize = 1024 * 1024;
 
+/// Deliveries that lie unread before their link is not read any more: the broker keeps the rest better.
+const DELIVERIES_BYTES: usize = 4 * 1024 * 1024;
+
 impl Hub {
     /// A client whose upstream takes less than it sends is left unread for a moment: never for half a second, since py-amqp's kernel
     /// throws away what it has sent after one (TCP_USER_TIMEOUT), and only while its upstream takes anything at all (SPEC D4).
@@ -104,10 +107,9 @@ impl Hub {
     pub fn link_wants_reads(&self, lid: LinkId) -> bool {
         let Some(link) = self.links.get(lid.0) else { return false };
         match link.used {
-            LinkUse::Pinned(sid) => self
-                .sessions
-                .get(sid.0)
-                .is_none_or(|s| s.out.len() - s.unsent < self.limits.output_backlog_bytes / 2),
+            LinkUse::Pinned(sid) => self.sessions.get(sid.0).is_none_or(|s| {
+                s.out.len() - s.unsent < DELIVERIES_BYTES.min(self.limits.output_backlog_bytes / 2)
+            }),
             _ => true,
         }
     }
