@@ -1,4 +1,5 @@
 """One client's fault is that client's alone: a bystander on the same credentials and vhost, on shared links, never notices."""
+import resource
 import socket
 import struct
 import time
@@ -85,6 +86,20 @@ def test_publishes_to_exchanges_that_are_missing_cost_each_once_and_nobody_else(
     w.close()
     assert umbel.status()["counters"]["resent"] <= 40 * 100
     bystander.unharmed(within=3)
+
+
+@pytest.mark.slow
+def test_ten_thousand_missing_exchanges_are_found_one_by_one_beside_a_bystander(umbel, bystander):
+    """Each ends a channel at the broker. What waits behind is not walked for each of them, and nobody waits for it."""
+    w = login(umbel)
+    w.send(b"".join(message(1, b"x", exchange="i.none.%d" % n) for n in range(10000)))
+    w.expect("channel.close")
+    w.send(method(1, "channel.close-ok"))
+    w.channel(1)
+    w.call(0, "connection.close", reply_code=200)
+    w.close()
+    wait_for(lambda: umbel.metric("umbel_unconfirmed_messages") < 3, 60, 0.2, what="all ten thousand")
+    bystander.unharmed(within=0.6)
 
 
 def test_deaths_in_the_middle_of_a_body_leave_no_half_message(umbel, node, bystander):
@@ -175,6 +190,90 @@ def test_four_hundred_clients_leave_by_reset_and_nothing_stays(umbel, bystander)
     wait_for(lambda: umbel.status()["sessions"]["total"] <= 1, 10, what="sessions gone")
     assert resident(pid) - before < 60, "MiB"
     bystander.unharmed(within=2)
+
+
+TEN_THOUSAND = 10000
+
+
+@pytest.fixture
+def many_files():
+    """As many sockets in this process as the machine lets it have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < TEN_THOUSAND + 2000:
+        pytest.skip("ten thousand connections need more open files than %d" % hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_ten_thousand_idle_connections_and_no_more_than_192_mib(node, many_files):
+    """Nothing, half a header, a header (FAULTS 23, 48): let go when the handshake's time is up, and until then nobody's loss."""
+    # Longer than the default's ten seconds: a busy machine needs that long to make them all.
+    rules = '[limits]\nhandshake_timeout = "40s"\n'
+    with Umbel(WORK / "isolation" / "idle", node.url(), rules, open_files=many_files, memory=192 * MIB) as umbel:
+        bystander = Bystander(umbel.address, "suite")
+        memory = Memory(umbel)
+        idle = []
+        for n in range(TEN_THOUSAND):
+            s = socket.create_connection(umbel.address)
+            s.sendall((b"", wire.HEADER[:4], wire.HEADER)[n % 3])
+            idle.append(s)
+        wait_for(lambda: umbel.status()["sessions"]["total"] == TEN_THOUSAND + 1, 20, 0.2, what="all of them at once")
+        wait_for(lambda: umbel.status()["sessions"]["total"] == 1, 90, 0.5, what="the end of their handshakes")
+        memory.end()
+        for s in idle:
+            s.close()
+        bystander.unharmed(within=2)
+        assert memory.peak - memory.first < 80, "MiB"
+        assert umbel.stop() == 0, umbel.logged()[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_ten_thousand_idle_sessions_and_no_more_than_192_mib(node, many_files):
+    """Logged in, a channel open, a message published, as Celery's producers idle."""
+    with Umbel(WORK / "isolation" / "sessions", node.url(), open_files=many_files, memory=192 * MIB) as umbel:
+        bystander = Bystander(umbel.address, "suite")
+        idle = []
+        for n in range(TEN_THOUSAND):
+            w = login(umbel)
+            if n % 20 == 0:
+                w.send(message(1, b"x", routing_key="i.nowhere"))
+            idle.append(w)
+        assert umbel.status()["sessions"]["total"] == TEN_THOUSAND + 1
+        resident_now = resident(umbel.process.popen.pid)
+        bystander.unharmed(within=2)
+        for w in idle:
+            w.close()
+        wait_for(lambda: umbel.status()["sessions"]["total"] == 0, 20, 0.2, what="their end")
+        assert resident_now < 160, "MiB"
+        assert umbel.stop() == 0, umbel.logged()[-2000:]
+
+
+@pytest.mark.slow
+def test_messages_begun_and_never_finished_take_no_more_than_they_may(node):
+    """A hundred channels with half of 8 MiB each, of ten clients, where 256 MiB are all there is: whoever holds most of it goes."""
+    rules = '[limits]\nmemory_bytes = "32MiB"\nmessage_bytes = "16MiB"\n'
+    with Umbel(WORK / "isolation" / "begun", node.url(), rules, memory=256 * MIB) as umbel:
+        bystander = Bystander(umbel.address, "suite")
+        hogs = []
+        for _ in range(10):
+            w = login(umbel)
+            hogs.append(w)
+            try:
+                for n in range(1, 11):
+                    if n > 1:
+                        w.channel(n)
+                    w.send(method(n, "basic.publish", routing_key="i.half") + head(n, 8 * MIB) + 32 * body(n, bytes(131064)))
+            except (OSError, wire.Gone):
+                pass  # its turn has come
+        assert umbel.metric("umbel_limits_hit_total", limit="assembly") > 0
+        for w in hogs:
+            w.close()
+        bystander.unharmed(within=2)
+        assert umbel.stop() == 0, umbel.logged()[-2000:]
 
 
 def test_consumers_death_returns_its_deliveries_at_once(umbel, node):

@@ -45,25 +45,27 @@ def wait_for(condition, timeout=10.0, every=0.05, what=None):
         time.sleep(every)
 
 
-def _in_child():
+def _in_child(open_files, memory):
     # If the test run is killed, its children go with it.
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    most = open_files if hard == resource.RLIM_INFINITY else min(open_files, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if memory:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 class Process:
-    """A running program; its output goes to `log`."""
+    """A running program; its output goes to `log`. `memory`: octets of data (RLIMIT_DATA), beyond which it is given none."""
 
-    def __init__(self, argv, log, env=None, cwd=None, stdin=subprocess.DEVNULL, stdout=None):
+    def __init__(self, argv, log, env=None, cwd=None, stdin=subprocess.DEVNULL, stdout=None, open_files=OPEN_FILES, memory=None):
         self.log = Path(log)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.argv = [str(a) for a in argv]
         with open(self.log, "ab") as out:
             self.popen = subprocess.Popen(
                 self.argv, stdin=stdin, stdout=stdout or out, stderr=out if stdout else subprocess.STDOUT,
-                env=env, cwd=cwd, start_new_session=True, preexec_fn=_in_child,
+                env=env, cwd=cwd, start_new_session=True, preexec_fn=lambda: _in_child(open_files, memory),
             )
         self.pid = self.popen.pid
 

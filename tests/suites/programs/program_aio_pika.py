@@ -125,8 +125,16 @@ async def main():
             say("login %s %s" % (user, place), "%s %s" % (type(e).__name__, str(e)[:200]))
     secret = await connection.transport.connection.update_secret("guest")
     say("update-secret", type(secret).__name__)
-    await asyncio.sleep(12)
-    say("idle at heartbeat 5", not connection.is_closed)
+    # longer than two heartbeats of five seconds: this one, which has consumed, and one that has only published
+    only_published = await aio_pika.connect(host=host, port=port, virtualhost=vhost, heartbeat=5)
+    sender = await only_published.channel()
+    await sender.default_exchange.publish(Message(b"before"), prefix + "nowhere", mandatory=False)
+    await asyncio.sleep(16)
+    say("idle at heartbeat 5", (not connection.is_closed, not only_published.is_closed))
+    await sender.default_exchange.publish(Message(b"after"), direct.name)
+    got = await direct.get(timeout=5, no_ack=True)
+    say("used again", got.body)
+    await only_published.close()
     for kind in ("direct", "fanout", "topic", "headers"):
         say("deleted " + kind, (await channel.queue_delete(prefix + "q." + kind)).message_count)
         await channel.exchange_delete(prefix + kind)

@@ -231,11 +231,33 @@ for user, place in (("wrong", vhost), ("guest", "s.none")):
     except Exception as e:
         say("login %s %s" % (user, place), repr(e)[:300])
 
-# idle longer than two heartbeats of five seconds
+# idle longer than two heartbeats of five seconds: this one, which has consumed; one that has only published; one that waits for messages;
+# and one that is mute, which must be let go
+only_published, waits, mute = (pika.BlockingConnection(params) for _ in range(3))
+sender = only_published.channel()
+sender.confirm_delivery()
+sender.basic_publish("", prefix + "nowhere", b"before")
+waited = []
+waits.channel().basic_consume(prefix + "q", lambda c, m, p, b: waited.append(b), auto_ack=True)
+mute.channel().queue_declare(prefix + "q", passive=True)
 began = time.monotonic()
-while time.monotonic() - began < 13:
-    connection.process_data_events(1)
-say("idle at heartbeat 5", connection.is_open)
+while time.monotonic() - began < 17:
+    for idle in (connection, only_published, waits):
+        idle.process_data_events(0.3)
+say("idle at heartbeat 5", (connection.is_open, only_published.is_open, waits.is_open))
+sender.basic_publish("", prefix + "q", b"after")
+for _ in range(50):
+    if waited:
+        break
+    waits.process_data_events(0.1)
+say("used again", waited)
+try:
+    mute.channel()
+    say("mute at heartbeat 5", "lives")
+except Exception as e:
+    say("mute at heartbeat 5", "is let go: %s" % isinstance(e, errors.AMQPConnectionError))
+only_published.close()
+waits.close()
 channel.queue_delete(prefix + "q")
 for kind in ("direct", "fanout", "topic", "headers", "alt", "internal"):
     channel.exchange_delete(prefix + kind)
