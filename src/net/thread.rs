@@ -16,8 +16,8 @@ use crate::session::{Action, Hub, Judge, LinkId, Now, SessionId, UpstreamId};
 /// The buffer that every task reads into, behind the part of a frame that it has kept: an idle session holds none.
 const BUFFER_BYTES: usize = 512 * 1024;
 /// Octets read at a time. Large, so that a flood is read, judged and written in few calls; not larger, so that producer, proxy and broker
-/// work at the same time. Measured against 64 to 512 KiB: 1 KB pass fastest with 256 to 384, bodies of 64 KiB cost least from 384 on.
-pub const READ_BYTES: usize = 384 * 1024;
+/// work at the same time. Measured against 64 to 512 KiB: 1 KB pass fastest with 256 to 320, bodies of 64 KiB cost least from 320 on.
+pub const READ_BYTES: usize = 320 * 1024;
 /// The least that is read at a time, however many flood: smaller reads cost more than they leave to others.
 const READ_BYTES_MIN: usize = 64 * 1024;
 
