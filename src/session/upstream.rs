@@ -61,6 +61,8 @@ pub(super) struct Upstream {
     pub(super) opened: u64,
     pub(super) retries: u64,
     pub(super) probing: bool,
+    /// It was up, and a link of it has died since: it is asked whether it still is.
+    pub(super) doubted: bool,
     pub(super) probe_at_ms: u64,
     pub(super) probe_attempt: u32,
 }
@@ -83,6 +85,7 @@ impl Upstream {
             opened: 0,
             retries: 0,
             probing: false,
+            doubted: false,
             probe_at_ms: 0,
             probe_attempt: 0,
         }
@@ -90,6 +93,20 @@ impl Upstream {
 }
 
 impl Upstream {
+    /// Whether it is to be asked what it is, without anybody who needs it.
+    pub(super) fn asks_again(&self) -> bool {
+        // Where something waits, whoever brings it there finds out.
+        (self.doubted && self.unsettled == 0) || self.state != UpstreamState::Up
+    }
+
+    /// Why something failed, and at which of its addresses.
+    pub(super) fn at(&self, url: usize, why: &str) -> Rc<str> {
+        match self.settings.urls.get(url).map(ToString::to_string) {
+            Some(url) if !why.contains(&url) => format!("{url}: {why}").into(),
+            _ => why.into(),
+        }
+    }
+
     /// How full its window is, by messages or by octets, whichever is fuller.
     pub(super) fn fill_percent(&self) -> u64 {
         let share = |n: u64, of: u64| n.saturating_mul(100) / of.max(1);

@@ -1,6 +1,6 @@
 //! Links that die, brokers that are not there, logins that are refused (SPEC D3, D4).
 
-use umbel::session::{Retry, UpstreamSettings};
+use umbel::session::{Retry, UpstreamId, UpstreamSettings, UpstreamState};
 use umbel::wire::method::MethodId;
 
 use super::stage::{Door, Stage, upstream};
@@ -52,6 +52,23 @@ fn a_link_that_dies_right_after_it_opened_is_dialed_again_after_growing_waits() 
     let dials = s.dials.len();
     s.later(100);
     assert!(s.dials.len() > dials || !s.up().is_empty(), "at once");
+}
+
+#[test]
+fn an_upstream_whose_link_dies_while_nobody_needs_it_is_asked_whether_it_is_there() {
+    let mut s = Stage::new(vec![with_retry(None)]);
+    let sid = s.client("pw");
+    s.publish(sid, "", "q", false, "1");
+    let lid = s.link();
+    s.say(lid, 1, &kit::ack(1, false));
+    let state = |s: &Stage| s.hub.look_upstream(UpstreamId(0)).unwrap().state;
+    s.doors[0] = Door::Shut;
+    s.cut(lid);
+    s.later(1_000);
+    assert_eq!(state(&s), UpstreamState::Down);
+    s.doors[0] = Door::Opens("pw");
+    s.later(5_000);
+    assert_eq!(state(&s), UpstreamState::Up);
 }
 
 #[test]

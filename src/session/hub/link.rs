@@ -368,16 +368,22 @@ impl Hub {
         self.counters.links_lost += u64::from(was_up);
         // A refused login is the login's fault, not the upstream's.
         let refused = !was_up && self.is_refusal(lid, upstream, state, used, words.as_ref());
+        let url = self.links.get(lid.0).map_or(0, |link| link.url);
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
             let probed = used == LinkUse::Probe && u.facts.is_some() && state == LinkState::Closing;
             // A login that has worked and is refused now is everybody's concern who shares it.
             if refused && matches!(used, LinkUse::Pooled(_)) {
-                u.last_error = Some(why.into());
+                u.last_error = Some(u.at(url, why));
             }
             if !refused && !probed {
-                u.last_error = Some(why.into());
+                u.last_error = Some(u.at(url, why));
                 if !was_up {
                     u.state = UpstreamState::Down;
+                    u.doubted = false;
+                } else if state == LinkState::Up {
+                    // It may be this link alone. Whoever asks whether we are ready is to hear how it is now, not how it was.
+                    u.doubted = true;
+                    u.probe_at_ms = now.ms;
                 }
                 u.next_url = u.next_url.wrapping_add(1);
             }

@@ -41,13 +41,13 @@ impl Hub {
         }
     }
 
-    /// Probes that are due, while nothing is known: from `tick`.
+    /// Probes that are due, while nothing is known, or what is known is in doubt: from `tick`.
     pub(super) fn probe_again(&mut self, now: Now) {
         for index in 0..self.upstreams.len() {
             let due = self
                 .upstreams
                 .get(index)
-                .is_some_and(|u| !u.probing && u.state != UpstreamState::Up && now.ms >= u.probe_at_ms);
+                .is_some_and(|u| !u.probing && u.asks_again() && now.ms >= u.probe_at_ms);
             if due {
                 self.probe_upstream(now, UpstreamId(index));
             }
@@ -208,6 +208,7 @@ impl Hub {
             }
             u.facts = Some(facts);
             u.state = UpstreamState::Up;
+            u.doubted = false;
             u.last_error = None;
             u.probe_attempt = 0;
         }
