@@ -112,7 +112,7 @@ impl Delivery {
             forward_seconds: make
                 .latency("publish_forward_seconds", "From a publish's last byte in to its first byte out."),
             confirm_seconds: make
-                .latency("publish_confirm_seconds", "From a publish's last byte in to its confirm."),
+                .latency("publish_confirm_seconds", "From a publish's last byte in to its confirm; each counts with the mean of its tenth of a second."),
             unconfirmed_messages: make
                 .gauge("unconfirmed_messages", "Publishes written upstream and not yet confirmed."),
             unconfirmed_bytes: make.gauge("unconfirmed_bytes", "Bytes kept for resending."),
