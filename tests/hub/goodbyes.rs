@@ -81,3 +81,18 @@ fn nobody_waits_to_see_what_a_refusal_left_behind() {
     s.client_method(second, 1, &kit::queue_declare("seen", 0));
     assert!(s.heard(lid).iter().any(|f| f.method() == Some(MethodId::QUEUE_DECLARE)), "it is asked at once");
 }
+
+#[test]
+fn what_a_client_says_in_a_transaction_that_a_drain_finds_unbegun_is_not_published_outside_of_it() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.publish(sid, "", "q", false, "before");
+    let lid = s.link();
+    // It waits for what was published before it.
+    s.client_method(sid, 1, &kit::bare(MethodId::TX_SELECT));
+    s.publish(sid, "", "q", false, "within");
+    s.hub.drain(s.now);
+    s.carry();
+    s.publish(sid, "", "q", false, "within, too");
+    assert_eq!(s.published(lid), ["before"]);
+}

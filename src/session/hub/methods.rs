@@ -13,6 +13,14 @@ use crate::wire::method::{self, MethodId, MethodWriter};
 /// Where the pseudo-queue of direct reply-to lives (RabbitMQ): bound to the very channel that publishes.
 const REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
 
+/// tx.select, and a consumer of direct replies: what is published behind them belongs on the client's own channel.
+fn sets_apart(id: MethodId, payload: &[u8]) -> bool {
+    let replies = |payload| {
+        method::split(payload).is_ok_and(|(_, r)| method::queue_named(r).is_ok_and(|q| q.queue == REPLY_TO))
+    };
+    id == MethodId::TX_SELECT || (id == MethodId::BASIC_CONSUME && replies(payload))
+}
+
 impl Hub {
     /// One frame on a channel of a client that is in.
     pub(super) fn channel_frame(
@@ -53,6 +61,9 @@ impl Hub {
             return self.publish_frame(now, sid, frame, rest, judge);
         }
         if draining {
+            // What would have been published in a transaction that nobody commits, or for a reply that nobody hears, is not sent as if
+            // it were anything else: its client was never told that it had been taken.
+            c.own |= sets_apart(id, frame.payload);
             return Ok(took);
         }
         self.channel_method(now, sid, frame)
@@ -175,14 +186,12 @@ impl Hub {
 
     /// tx and direct reply-to need publishes on the client's own channel from here on.
     fn before_own(&mut self, sid: SessionId, ch: u16, id: MethodId, payload: &[u8], lid: LinkId) {
-        let reply_to = id == MethodId::BASIC_CONSUME
-            && method::split(payload)
-                .is_ok_and(|(_, r)| method::queue_named(r).is_ok_and(|q| q.queue == REPLY_TO));
+        let apart = sets_apart(id, payload);
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return };
         if id == MethodId::TX_SELECT {
             c.tx = true;
             c.own = true;
-        } else if reply_to && !c.own {
+        } else if apart && !c.own {
             c.own = true;
             if let Some(window) = &mut c.confirm {
                 // The broker counts from 1 on this channel; the client is further.
