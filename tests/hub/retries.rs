@@ -258,3 +258,16 @@ fn a_links_lifetime_is_shortened_by_no_more_than_its_jitter() {
         s.client_leaves(sid);
     }
 }
+
+#[test]
+fn when_max_retries_is_used_up_whoever_waits_for_a_reply_is_told_although_its_declaration_is_on_disk() {
+    let mut s = Stage::new(vec![with_retry(Some(1))]);
+    s.hub.set_spool(s.now, Box::new(super::store::Disk::default()), Vec::new(), None);
+    let sid = s.client("pw");
+    s.client_method(sid, 1, &kit::queue_declare("q", 2));
+    s.doors[0] = Door::Shut;
+    let lid = s.link();
+    s.cut(lid);
+    s.later(3_000);
+    assert_eq!(s.client_methods(sid), [MethodId::CONNECTION_CLOSE]);
+}

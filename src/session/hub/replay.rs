@@ -212,6 +212,8 @@ impl Hub {
             if let Some(place) = place {
                 hub.record_done(place);
             }
+            // Nothing may be on it.
+            hub.ending.push(lane_id);
         };
         if record.flags & DECLARES != 0 {
             let id = method::split(&record.method).map_or(method::MethodId::NONE, |(id, _)| id);

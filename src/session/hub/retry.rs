@@ -12,6 +12,7 @@ use std::rc::Rc;
 use super::Hub;
 use super::books::Exit;
 use super::spool::Stays;
+use crate::session::client::State;
 use crate::session::lane::Kind;
 use crate::session::upstream::{LinkState, LinkUse, TargetState};
 use crate::session::{LaneId, LinkId, Now, PoolId, Refusal, SessionId};
@@ -136,6 +137,10 @@ impl Hub {
     fn refuse_waiting(&mut self, lane_id: LaneId) -> Option<SessionId> {
         let lane = self.lanes.get(lane_id.0)?;
         let (sid, count) = (lane.session?, lane.items.len());
+        // Whoever has said goodbye, or was told so by a drain, hears nothing more.
+        if self.sessions.get(sid.0).is_none_or(|s| s.state != State::Running) {
+            return None;
+        }
         let mut by_close = false;
         for index in 0..count {
             let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { continue };

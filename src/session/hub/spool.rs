@@ -475,6 +475,7 @@ impl Hub {
                 before.is_some_and(|r| replays || behind || r.which == Which::Ahead || Some(r.backlog) != b);
             let bare = bare(item);
             let declares = matches!(item.kind, Kind::Method { id, .. } if is_declaration(id));
+            let asked = matches!(item.kind, Kind::Method { tell: true, .. });
             if item.settled || is_there || !(declares || matches!(item.kind, Kind::Publish(_))) {
                 continue;
             }
@@ -501,7 +502,12 @@ impl Hub {
                 record
             };
             // What follows must not get there first.
-            let Some(record) = record else { break };
+            let Some(record) = record else {
+                if stays == Stays::OnDisk {
+                    self.wait_behind(lane_id, index);
+                }
+                break;
+            };
             left -= u64::from(bare);
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { break };
             let mut seq = 0;
@@ -517,13 +523,31 @@ impl Hub {
             }
             if stays == Stays::OnDisk {
                 self.await_disk(lane_id, record, seq);
-                self.settle_item(lane_id, index, Exit::Spooled);
+                // Whoever waits for a reply is not left waiting: that is refused, although it will be declared.
+                if !asked {
+                    self.settle_item(lane_id, index, Exit::Spooled);
+                }
                 if let Some(b) = self.backlogs.get_mut(record.backlog.index()) {
                     b.spilling = true;
                 }
             }
         }
         left
+    }
+
+    /// The disk has what came before this on a lane, and takes no more: this and what follows waits until that has gone.
+    fn wait_behind(&mut self, lane_id: LaneId, from: usize) {
+        if !self.lanes.get(lane_id.0).is_some_and(|l| self.spills(l.pool)) {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+        // What has a record would be read while it waits.
+        if lane.items.iter().skip(from).any(|i| !i.settled && i.record.is_some()) {
+            return;
+        }
+        for item in lane.items.iter_mut().skip(from).filter(|i| !i.settled) {
+            item.wait.get_or_insert_with(Wait::behind).behind = true;
+        }
     }
 
     /// What the disk gave back is tried once more.
