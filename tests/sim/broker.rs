@@ -9,6 +9,7 @@ use umbel::wire::table::{TableWriter, Value};
 
 use super::kit;
 use super::ledger::{Id, Ledger};
+use super::own;
 use super::rng::Rng;
 
 /// What outlives its connections.
@@ -74,6 +75,10 @@ struct Chan {
     closing: bool,
     consumer: Option<Vec<u8>>,
     deliveries: u64,
+    /// In transactions: what is held back until commit.
+    tx: Option<Vec<Id>>,
+    /// Its consumer hears direct replies, and nothing else.
+    replies: bool,
 }
 
 /// One message on one connection, and the octet of our output at which the other side knows of it.
@@ -396,6 +401,10 @@ impl Conn {
         self.published = true;
         let header = content.header.expect("a header came first");
         let name = kit::message_id(&header).expect("every message has an id");
+        if let Some(id) = own::parse(&name) {
+            self.take_own(ledger, channel, id, &content.body);
+            return;
+        }
         if !broker.exchanges.contains(&content.exchange) {
             let text = format!("NOT_FOUND - no exchange '{}' in vhost '/'", content.exchange);
             self.close_channel(ledger, rng, broker, channel, 404, &text, MethodId::BASIC_PUBLISH);
@@ -447,6 +456,19 @@ impl Conn {
             write_body(&mut frames, ChannelId(channel), &content.body, self.agreed.frame_max);
             self.say_raw(&frames);
         }
+    }
+
+    /// A message on a client's own channel: held until commit, or answered.
+    fn take_own(&mut self, ledger: &mut Ledger, channel: u16, id: Id, body: &[u8]) {
+        assert_eq!(body, id.body(), "the body of own-{} is not its own", id.name());
+        let c = self.chans.get_mut(&channel).expect("an open channel");
+        if let Some(held) = &mut c.tx {
+            held.push(id);
+            return;
+        }
+        assert!(c.replies, "own-{} on a channel that is nobody's own", id.name());
+        ledger.own.arrive(id);
+        self.deliver(channel, &own::name(id), id);
     }
 
     fn confirm_all(&mut self, channel: u16, which: impl Fn(&Pending) -> bool) {
@@ -503,34 +525,39 @@ impl Conn {
     }
 
     fn deliver_some(&mut self, rng: &mut Rng) {
-        let channels: Vec<u16> =
-            self.chans.iter().filter(|(_, c)| c.consumer.is_some() && !c.closing).map(|(n, _)| *n).collect();
+        let channels: Vec<u16> = self
+            .chans
+            .iter()
+            .filter(|(_, c)| c.consumer.is_some() && !c.replies && !c.closing)
+            .map(|(n, _)| *n)
+            .collect();
         for channel in channels {
             if !rng.chance(20) {
                 continue;
             }
-            let c = self.chans.get_mut(&channel).expect("an open channel");
-            c.deliveries += 1;
-            let id = Id { chan: 0, n: c.deliveries as u32, len: rng.below(20_000) as u32 };
-            let tag = c.consumer.clone().expect("a consumer");
-            let method = MethodWriter::new(MethodId::BASIC_DELIVER)
-                .shortstr(&tag)
-                .longlong(c.deliveries)
-                .octet(0)
-                .shortstr(b"")
-                .shortstr(b"q")
-                .done();
-            let mut frames = Vec::new();
-            kit::push_method(&mut frames, channel, &method);
-            write_frame(
-                &mut frames,
-                FrameKind::Header,
-                ChannelId(channel),
-                &kit::header(&id.name(), id.len as usize),
-            );
-            write_body(&mut frames, ChannelId(channel), id.body(), self.agreed.frame_max);
-            self.say_raw(&frames);
+            let next = self.chans[&channel].deliveries as u32 + 1;
+            let id = Id { chan: 0, n: next, len: rng.below(20_000) as u32 };
+            self.deliver(channel, &id.name(), id);
         }
+    }
+
+    fn deliver(&mut self, channel: u16, name: &str, id: Id) {
+        let c = self.chans.get_mut(&channel).expect("an open channel");
+        c.deliveries += 1;
+        let tag = c.consumer.clone().expect("a consumer");
+        let method = MethodWriter::new(MethodId::BASIC_DELIVER)
+            .shortstr(&tag)
+            .longlong(c.deliveries)
+            .octet(0)
+            .shortstr(b"")
+            .shortstr(b"q")
+            .done();
+        let mut frames = Vec::new();
+        kit::push_method(&mut frames, channel, &method);
+        let header = kit::header(name, id.len as usize);
+        write_frame(&mut frames, FrameKind::Header, ChannelId(channel), &header);
+        write_body(&mut frames, ChannelId(channel), id.body(), self.agreed.frame_max);
+        self.say_raw(&frames);
     }
 
     fn method(&mut self, broker: &mut Broker, ledger: &mut Ledger, rng: &mut Rng, frame: &kit::OwnFrame) {
@@ -586,7 +613,21 @@ impl Conn {
                 let named = method::queue_named(args).expect("a name");
                 let tag = umbel::wire::Reader::new(named.rest).shortstr().expect("a tag").to_vec();
                 self.say(ch, &MethodWriter::new(MethodId::BASIC_CONSUME_OK).shortstr(&tag).done());
-                self.chans.get_mut(&ch).expect("an open channel").consumer = Some(tag);
+                let c = self.chans.get_mut(&ch).expect("an open channel");
+                c.replies = named.queue == own::REPLY_TO.as_bytes();
+                c.consumer = Some(tag);
+            }
+            MethodId::TX_SELECT => {
+                self.chans.get_mut(&ch).expect("an open channel").tx = Some(Vec::new());
+                self.say(ch, &kit::bare(MethodId::TX_SELECT_OK));
+            }
+            MethodId::TX_COMMIT | MethodId::TX_ROLLBACK => {
+                let held = self.chans.get_mut(&ch).and_then(|c| c.tx.as_mut()).expect("a transaction");
+                let held = std::mem::take(held);
+                let commits = id == MethodId::TX_COMMIT;
+                held.into_iter().filter(|_| commits).for_each(|id| ledger.own.arrive(id));
+                let ok = if commits { MethodId::TX_COMMIT_OK } else { MethodId::TX_ROLLBACK_OK };
+                self.say(ch, &kit::bare(ok));
             }
             MethodId::BASIC_ACK => {
                 let (tag, _) = method::ack(args).expect("an ack");

@@ -9,6 +9,7 @@ use umbel::wire::table::{TableWriter, Value};
 
 use super::kit;
 use super::ledger::{End, Fate, Id, Ledger};
+use super::own::{self, Own};
 use super::rng::Rng;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ struct Chan {
     consumer: bool,
     deliveries: u64,
     unacked: u64,
+    /// In transactions, or with direct replies.
+    own: Option<Own>,
 }
 
 struct Delivering {
@@ -78,6 +81,8 @@ pub struct Client {
     pub rude: bool,
     /// Reads nothing for now.
     pub deaf: bool,
+    /// Says nothing, since then: perhaps in the middle of a body.
+    pub mute_since_ms: Option<u64>,
     /// The Hub has said HangUp.
     pub hung_up: bool,
     pub window_full: bool,
@@ -93,6 +98,8 @@ pub struct Client {
 pub struct Chances {
     /// Percent of clients that consume, get, and so on.
     pub pins: u64,
+    /// Percent of channels that are for transactions or direct replies.
+    pub own: u64,
     /// Percent of channels that are ruined.
     pub errors: u64,
     pub body_max: usize,
@@ -117,6 +124,7 @@ impl Client {
             pinned: false,
             rude: false,
             deaf: false,
+            mute_since_ms: None,
             hung_up: false,
             window_full: false,
             running_since: false,
@@ -145,6 +153,7 @@ impl Client {
         if self.heartbeat > 0
             && now_ms >= self.talk_ms + u64::from(self.heartbeat) * 500
             && self.out.is_empty()
+            && self.mute_since_ms.is_none()
         {
             self.talk_ms = now_ms;
             self.out.extend_from_slice(&HEARTBEAT);
@@ -157,10 +166,12 @@ impl Client {
             && self.out.is_empty()
             && self.held.is_empty()
             && !self.told_blocked
-            && self
-                .chans
-                .values()
-                .all(|c| c.state == ChanState::Open && c.outstanding.is_empty() && c.replies.is_empty())
+            && self.chans.values().all(|c| {
+                c.state == ChanState::Open
+                    && c.outstanding.is_empty()
+                    && c.replies.is_empty()
+                    && c.own.as_ref().is_none_or(|own| own.echoes.is_empty())
+            })
     }
 
     pub fn why_not_content(&self) -> String {
@@ -231,12 +242,12 @@ impl Client {
 
     /// Something that a client may do.
     pub fn act(&mut self, rng: &mut Rng, ledger: &mut Ledger, uids: &mut u32, chances: &Chances) {
-        if self.phase != Phase::Running || self.out.len() > 300_000 {
+        if self.mute_since_ms.is_some() || self.phase != Phase::Running || self.out.len() > 300_000 {
             return;
         }
         let numbers: Vec<u16> = self.chans.keys().copied().collect();
         if numbers.is_empty() || (numbers.len() < 3.min(self.channel_max) && rng.chance(3)) {
-            self.open_channel(rng, ledger, uids);
+            self.open_channel(rng, ledger, uids, chances);
             return;
         }
         let ch = *rng.pick(&numbers);
@@ -257,7 +268,7 @@ impl Client {
         }
     }
 
-    fn open_channel(&mut self, rng: &mut Rng, ledger: &mut Ledger, uids: &mut u32) {
+    fn open_channel(&mut self, rng: &mut Rng, ledger: &mut Ledger, uids: &mut u32, chances: &Chances) {
         let ch = 1 + rng.below(5) as u16;
         if self.chans.contains_key(&ch) {
             return;
@@ -277,9 +288,21 @@ impl Client {
             consumer: false,
             deliveries: 0,
             unacked: 0,
+            own: None,
         };
         self.say(ch, &kit::channel_open());
-        if rng.chance(50) {
+        if rng.chance(chances.own) {
+            self.pinned = true;
+            let tx = rng.chance(60);
+            chan.own = Some(Own::new(uid, tx));
+            let (payload, reply) = if tx {
+                (kit::bare(MethodId::TX_SELECT), MethodId::TX_SELECT_OK)
+            } else {
+                (kit::consume_replies(own::REPLY_TO), MethodId::BASIC_CONSUME_OK)
+            };
+            chan.replies.push_back(reply);
+            self.say(ch, &payload);
+        } else if rng.chance(50) {
             self.say(ch, &kit::confirm_select());
             chan.replies.push_back(MethodId::CONFIRM_SELECT_OK);
             chan.confirm_from = Some(1);
@@ -290,6 +313,10 @@ impl Client {
 
     fn use_channel(&mut self, ch: u16, rng: &mut Rng, ledger: &mut Ledger, chances: &Chances) {
         let roll = rng.below(100);
+        if self.chans[&ch].own.is_some() && !(83..88).contains(&roll) {
+            self.use_own(ch, roll, rng, ledger);
+            return;
+        }
         match roll {
             0..70 => {
                 for _ in 0..1 + rng.below(4) {
@@ -333,6 +360,34 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// On a channel for transactions or direct replies.
+    fn use_own(&mut self, ch: u16, roll: usize, rng: &mut Rng, ledger: &mut Ledger) {
+        let frame_max = self.frame_max;
+        let c = self.chans.get_mut(&ch).expect("chosen from them");
+        let Some(own) = &mut c.own else { return };
+        if roll < 70 || !own.tx {
+            let bytes = own.publish(ch, rng, frame_max);
+            self.out.extend_from_slice(&bytes);
+        } else if roll < 90 {
+            own.commit();
+            c.replies.push_back(MethodId::TX_COMMIT_OK);
+            self.say(ch, &kit::bare(MethodId::TX_COMMIT));
+        } else {
+            own.roll_back(&mut ledger.own);
+            c.replies.push_back(MethodId::TX_ROLLBACK_OK);
+            self.say(ch, &kit::bare(MethodId::TX_ROLLBACK));
+        }
+    }
+
+    /// The lives of its channels, of those that it gave up too.
+    pub fn uids(&self) -> impl Iterator<Item = u32> {
+        self.chans.values().map(|c| c.uid).chain(self.given_up.values().map(|(uid, _)| *uid))
+    }
+
+    pub fn has_heartbeat(&self) -> Option<u64> {
+        (self.heartbeat > 0 && self.phase == Phase::Running).then(|| u64::from(self.heartbeat) * 1000)
     }
 
     pub fn goodbye(&mut self, ledger: &mut Ledger) {
@@ -499,7 +554,7 @@ impl Client {
                 let tune = method::tune(args).expect("a tune");
                 self.frame_max = if rng.chance(30) { 4096 } else { tune.frame_max };
                 self.channel_max = usize::from(tune.channel_max);
-                self.heartbeat = if rng.chance(50) { 0 } else { tune.heartbeat.min(20) };
+                self.heartbeat = if rng.chance(50) { 0 } else { tune.heartbeat.min(*rng.pick(&[1, 20])) };
                 self.say(0, &kit::tune_ok(tune.channel_max, self.frame_max, self.heartbeat));
                 self.say(0, &kit::open(if self.good_vhost { "/" } else { "nope" }));
                 self.phase = Phase::OpenOk;
@@ -531,7 +586,7 @@ impl Client {
             403 => login && !self.good_password,
             530 => login && !self.good_vhost,
             320 => login || self.pinned || text.contains("shutting down"),
-            506 => self.window_full,
+            506 => self.window_full || text.contains("max_retries"),
             _ => self.rude,
         };
         assert!(deserved, "{:?} in {:?} is told {} {text}", self.sid, self.phase, close.code);
@@ -613,12 +668,15 @@ impl Client {
                 let tag = args.shortstr().and_then(|_| args.u64()).expect("a tag");
                 assert_eq!(tag, c.deliveries + 1, "deliveries come in order");
                 c.deliveries = tag;
-                c.unacked += 1;
+                c.unacked += u64::from(c.own.is_none());
                 c.delivering = Some(Delivering { returned: false, header: None, body: Vec::new() });
             }
             _ => {
                 let expected = c.replies.pop_front();
                 assert_eq!(expected, Some(id), "{} on channel uid {} in {:?}", id.name(), c.uid, c.state);
+                if let (MethodId::TX_COMMIT_OK, Some(own)) = (id, &mut c.own) {
+                    own.committed(&ledger.own);
+                }
             }
         }
     }
@@ -637,6 +695,12 @@ fn content(c: &mut Chan, frame: &kit::OwnFrame, ledger: &mut Ledger) {
     }
     let Some((name, size)) = &d.header else { return };
     if (d.body.len() as u64) < *size {
+        return;
+    }
+    if let Some(id) = own::parse(name) {
+        assert_eq!(d.body, id.body(), "the body of {name} came back mixed");
+        c.own.as_mut().expect("a channel with direct replies").replied(id);
+        c.delivering = None;
         return;
     }
     let id = Id::parse(name);

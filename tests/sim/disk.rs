@@ -1,7 +1,7 @@
 //! A disk: a spool that syncs late, fails, fills up, and keeps over a crash what was synced, and not a record more.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use umbel::session::spool::{Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord};
@@ -35,6 +35,10 @@ struct State {
     /// Percent of the times that it has done something when it is looked at.
     pace: u64,
     records_max: usize,
+    /// What is older when it is read is aged.
+    age_max_us: i64,
+    /// When each record was accepted, by queue and number.
+    ages: HashMap<(usize, u64), i64>,
     /// What it did, to be read.
     notes: Vec<String>,
 }
@@ -70,7 +74,8 @@ impl Disk {
     pub fn new(rng: &mut Rng) -> Self {
         let pace = *rng.pick(&[3, 20, 80]);
         let records_max = *rng.pick(&[20, 400, 100_000]);
-        Self(Rc::new(RefCell::new(State { pace, records_max, ..State::default() })))
+        let age_max_us = *rng.pick(&[i64::MAX, i64::MAX, 4_000_000]);
+        Self(Rc::new(RefCell::new(State { pace, records_max, age_max_us, ..State::default() })))
     }
 
     pub fn is_ill(&self, ill: bool) {
@@ -88,7 +93,7 @@ impl Disk {
     }
 
     /// What it has got round to.
-    pub fn work(&self, rng: &mut Rng, ledger: &mut Ledger) -> Vec<News> {
+    pub fn work(&self, now_us: i64, rng: &mut Rng, ledger: &mut Ledger) -> Vec<News> {
         let mut s = self.0.borrow_mut();
         let (ill, pace) = (s.ill, s.pace);
         let mut news = Vec::new();
@@ -134,7 +139,12 @@ impl Disk {
                         break;
                     }
                     bytes += record.body.len() + 100;
-                    records.push(record.clone());
+                    let at_us = s.ages.get(&(ask.queue, record.number)).copied().unwrap_or(now_us);
+                    let aged = now_us - at_us > s.age_max_us;
+                    if let Some(id) = id_of(record).filter(|_| aged) {
+                        ledger.chan(id.chan).excused.insert(id.n);
+                    }
+                    records.push(SpoolRecord { aged, ..record.clone() });
                 }
                 news.push(News::Records(id, records, end));
             }
@@ -157,12 +167,12 @@ impl Disk {
     }
 
     /// Everything that was appended is synced, unless it is ill: the end of a drain.
-    pub fn sync_all(&self, ledger: &mut Ledger) -> Vec<News> {
+    pub fn sync_all(&self, now_us: i64, ledger: &mut Ledger) -> Vec<News> {
         let before = std::mem::replace(&mut self.0.borrow_mut().pace, 100);
         let mut all = Vec::new();
         let mut rng = Rng::new(0);
         for _ in 0..1000 {
-            all.extend(self.work(&mut rng, ledger));
+            all.extend(self.work(now_us, &mut rng, ledger));
             if self.0.borrow().queues.iter().all(|q| q.unsynced().next().is_none()) {
                 break;
             }
@@ -236,6 +246,7 @@ impl Spool for Disk {
             aged: false,
         };
         queue.records.insert(number, record.clone());
+        s.ages.insert((n, number), publish.at_us);
         s.note("takes", n, &[record]);
         Some(number)
     }

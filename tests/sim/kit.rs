@@ -123,6 +123,17 @@ pub fn basic_consume(queue: &str, tag: &str) -> Vec<u8> {
         .done()
 }
 
+/// A consumer of direct replies: `no_ack`.
+pub fn consume_replies(queue: &str) -> Vec<u8> {
+    MethodWriter::new(MethodId::BASIC_CONSUME)
+        .short(0)
+        .shortstr(queue.as_bytes())
+        .shortstr(b"replies")
+        .octet(2)
+        .longstr(b"")
+        .done()
+}
+
 pub fn ack(tag: u64, multiple: bool) -> Vec<u8> {
     MethodWriter::new(MethodId::BASIC_ACK).longlong(tag).octet(u8::from(multiple)).done()
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::OnceLock;
 
+use super::own::OwnBook;
 use super::rng::Rng;
 
 /// Which message: of which channel's life, the how-manieth, how long.
@@ -102,6 +103,7 @@ pub struct Ledger {
     /// Since the Hub was last given octets of a client.
     pub last_judged: Vec<Id>,
     /// What went on, so that a failure can be read.
+    pub own: OwnBook,
     pub trace: std::collections::VecDeque<String>,
     pub tracing: bool,
 }
@@ -193,6 +195,26 @@ impl Ledger {
     pub fn broker_nacked(&mut self, id: Id) {
         self.note(|| format!("broker nacks {}", id.name()));
         self.chan(id.chan).broker_nacked.insert(id.n);
+    }
+
+    /// The retries of an upstream are used up: what has no number and has not arrived may have been refused by closing its connection.
+    pub fn give_up(&mut self, chan: u32) {
+        let c = &self.chans[&chan];
+        let numbered = |n| c.confirm_from.is_some_and(|from| n >= from);
+        let refused =
+            c.fates.iter().filter(|(n, fate)| !numbered(**n) && !self.has_arrived(chan, **n, **fate));
+        let refused: Vec<u32> = refused.map(|(n, _)| *n).collect();
+        self.chan(chan).excused.extend(refused);
+    }
+
+    /// A drain has refused something of somebody: what has a number and no answer may be that.
+    pub fn left_unanswered(&mut self, chan: u32) {
+        let c = self.chan(chan);
+        let Some(from) = c.confirm_from else { return };
+        let unanswered =
+            c.fates.keys().filter(|n| **n >= from && !c.acked.contains(n) && !c.nacked.contains(n));
+        let unanswered: Vec<u32> = unanswered.copied().collect();
+        c.excused.extend(unanswered);
     }
 
     fn has_arrived(&self, chan: u32, n: u32, fate: Fate) -> bool {

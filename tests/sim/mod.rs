@@ -6,5 +6,6 @@ pub mod disk;
 pub mod judge;
 pub mod kit;
 pub mod ledger;
+pub mod own;
 pub mod rng;
 pub mod world;

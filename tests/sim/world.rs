@@ -1,6 +1,6 @@
 //! The world around a Hub: clients, brokers, sockets that do what sockets do, a clock that only we turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -29,6 +29,9 @@ struct Socket {
     pace: usize,
 }
 
+/// Links dialed within a second: those of the pools with their retries, and each client's own.
+const DIALS_A_SECOND_MAX: usize = 100;
+
 pub struct World {
     pub hub: Hub,
     pub judge: SimJudge,
@@ -46,6 +49,9 @@ pub struct World {
     limits: Limits,
     seed: [u8; 32],
     disk: Option<Disk>,
+    /// When the last links were dialed: nothing is to become a hot loop.
+    dials: VecDeque<u64>,
+    given_up: u64,
     pub faults: bool,
     links: Vec<LinkId>,
     sessions: Vec<SessionId>,
@@ -57,6 +63,7 @@ impl World {
         let upstreams = 1 + rng.below(2);
         let window_messages = if rng.chance(25) { 20 } else { 100_000 };
         let (durable, configured) = (spools && rng.chance(40), rng.chance(50));
+        let max_retries = *rng.pick(&[None, None, None, Some(0), Some(3)]);
         let settings: Vec<UpstreamSettings> = (0..upstreams)
             .map(|n| {
                 let mut s = UpstreamSettings::new(
@@ -74,7 +81,7 @@ impl World {
                 s.window_messages = window_messages;
                 s.durable = durable;
                 s.own = configured.then(|| Credentials::plain("app", "pw"));
-                s.retry = Retry { interval_max_ms: 1000, ..Retry::default() };
+                s.retry = Retry { interval_max_ms: 1000, max_retries, ..Retry::default() };
                 s
             })
             .collect();
@@ -84,6 +91,7 @@ impl World {
         seed_bytes[..8].copy_from_slice(&seed.to_be_bytes());
         let chances = Chances {
             pins: *rng.pick(&[0, 10, 40]),
+            own: *rng.pick(&[0, 0, 20]),
             errors: *rng.pick(&[0, 20, 60]),
             body_max: *rng.pick(&[10_000, 300_000]),
         };
@@ -101,6 +109,8 @@ impl World {
             limits,
             seed: seed_bytes,
             disk,
+            dials: VecDeque::new(),
+            given_up: 0,
             hub,
             judge,
             now,
@@ -154,7 +164,7 @@ impl World {
         self.actions();
         if let Some(disk) = self.disk.clone() {
             self.hub.flush_spool();
-            let news = disk.work(&mut self.rng, &mut self.judge.ledger);
+            let news = disk.work(self.now.wall_us, &mut self.rng, &mut self.judge.ledger);
             self.tell_hub(news);
         }
         let lids: Vec<LinkId> = self.sockets.keys().copied().collect();
@@ -167,6 +177,7 @@ impl World {
         if self.now.ms >= self.next_tick {
             self.next_tick = self.now.ms + 100;
             self.hub.tick(self.now, &mut self.judge);
+            self.see_silence();
             for c in self.clients.values_mut() {
                 c.say_heartbeat(self.now.ms);
             }
@@ -175,10 +186,36 @@ impl World {
             }
         }
         self.actions();
+        self.see_refusals();
         self.links.clear();
         self.sessions.clear();
         self.hub.take_dirty_links(&mut self.links);
         self.hub.take_dirty_sessions(&mut self.sessions);
+    }
+
+    /// Retries that are used up close connections whose publishes have no numbers.
+    fn see_refusals(&mut self) {
+        let given_up = self.hub.counters.refused_retries;
+        if given_up == std::mem::replace(&mut self.given_up, given_up) {
+            return;
+        }
+        for c in self.clients.values_mut() {
+            c.window_full = true;
+            c.uids().for_each(|uid| self.judge.ledger.give_up(uid));
+        }
+    }
+
+    /// A client that is silent is found within two of its heartbeats, unless it is not read.
+    fn see_silence(&mut self) {
+        for (sid, c) in &mut self.clients {
+            let (Some(since_ms), Some(interval_ms)) = (c.mute_since_ms, c.has_heartbeat()) else { continue };
+            if !self.hub.client_gate_open(*sid) || !self.hub.client_wants_reads(*sid, c.held.len()) {
+                c.mute_since_ms = Some(self.now.ms);
+                continue;
+            }
+            let silent_ms = self.now.ms.saturating_sub(since_ms);
+            assert!(c.hung_up || silent_ms <= 2 * interval_ms + 1000, "{sid:?} is silent for {silent_ms} ms");
+        }
     }
 
     fn tell_hub(&mut self, news: Vec<News>) {
@@ -203,7 +240,11 @@ impl World {
         self.note(|| format!("{now} restart, gently: {gently}"));
         let mut in_peace = false;
         if gently {
+            let refused = self.hub.counters.refused();
+            let uids: Vec<u32> = self.clients.values().flat_map(Client::uids).collect();
             self.hub.drain(self.now);
+            // What says nothing in a drain is the drain's deadline's concern.
+            self.clients.values_mut().for_each(|c| c.mute_since_ms = None);
             for step in 0..self.rng.below(400) as u64 {
                 self.now.ms += 5;
                 for sid in self.clients.keys().copied().collect::<Vec<_>>() {
@@ -215,11 +256,15 @@ impl World {
             if let Some(disk) = self.disk.clone() {
                 for _ in 0..20 {
                     let left = self.hub.spool_the_rest(self.now);
-                    let news = disk.sync_all(&mut self.judge.ledger);
+                    let news = disk.sync_all(self.now.wall_us, &mut self.judge.ledger);
                     self.tell_hub(news);
                     in_peace = left == 0 && self.hub.spool_the_rest(self.now) == 0;
                 }
-                let news = disk.sync_all(&mut self.judge.ledger);
+                let news = disk.sync_all(self.now.wall_us, &mut self.judge.ledger);
+                if self.hub.counters.refused() > refused {
+                    // Refused where every bound is reached; the client that was told goodbye knows it by the ack that did not come.
+                    uids.into_iter().for_each(|uid| self.judge.ledger.left_unanswered(uid));
+                }
                 in_peace &= !news.iter().any(|n| matches!(n, News::GivenBack(..)));
             }
         }
@@ -240,6 +285,7 @@ impl World {
         let index = |name: &str| self.settings.iter().position(|s| &*s.name == name).expect("one of ours");
         let left: Vec<_> = left.into_iter().map(|(name, id)| (index(&name), id)).collect();
         self.judge.ledger.restarted(&left, in_peace);
+        self.given_up = 0;
         self.hub = Hub::new(self.limits.clone(), self.settings.clone(), self.seed, Vec::new());
         if let Some(disk) = &self.disk {
             self.hub.set_spool(self.now, Box::new(disk.clone()), found, None);
@@ -280,6 +326,11 @@ impl World {
             self.note(|| format!("{now} {action:?}"));
             match action {
                 Action::Dial { link, upstream, .. } => {
+                    self.dials.push_back(now);
+                    while self.dials.front().is_some_and(|at| at + 1000 < now) {
+                        self.dials.pop_front();
+                    }
+                    assert!(self.dials.len() <= DIALS_A_SECOND_MAX, "{} dials a second", self.dials.len());
                     let dial_ms = self.now.ms + self.rng.below(30) as u64;
                     let pace =
                         *self.rng.pick(if self.faults { &[100, 5000, 1_000_000] } else { &[1_000_000] });
@@ -399,6 +450,7 @@ impl World {
         }
         let (full, errors) = (self.hub.counters.limit_window, self.hub.counters.connection_errors);
         self.judge.ledger.last_judged.clear();
+        c.mute_since_ms = c.mute_since_ms.map(|_| self.now.ms);
         let took = self.hub.client_bytes(self.now, sid, &c.held, &mut self.judge);
         c.held.drain(..took);
         c.window_full |= self.hub.counters.limit_window > full;
@@ -413,7 +465,7 @@ impl World {
 
     fn serve_client(&mut self, sid: SessionId) {
         let Some(c) = self.clients.get_mut(&sid) else { return };
-        if !c.out.is_empty() && self.hub.client_wants_reads(sid, c.held.len()) {
+        if !c.out.is_empty() && c.mute_since_ms.is_none() && self.hub.client_wants_reads(sid, c.held.len()) {
             let most = if self.rng.chance(30) { 30 } else { 100_000 };
             let n = c.out.len().min(1 + self.rng.below(most));
             c.held.extend(c.out.drain(..n));
@@ -483,8 +535,14 @@ impl World {
             let sids: Vec<SessionId> = self.clients.keys().copied().collect();
             if !sids.is_empty() {
                 let sid = *self.rng.pick(&sids);
-                match self.rng.below(4) {
+                match self.rng.below(5) {
                     0 => self.client_gone(sid),
+                    1 => {
+                        let now_ms = self.now.ms;
+                        if let Some(c) = self.clients.get_mut(&sid) {
+                            c.mute_since_ms.get_or_insert(now_ms);
+                        }
+                    }
                     _ => {
                         let deaf = self.rng.chance(50);
                         if let Some(c) = self.clients.get_mut(&sid) {
@@ -549,7 +607,7 @@ impl World {
             s.pace = 1_000_000;
         }
         for c in self.clients.values_mut() {
-            c.deaf = false;
+            (c.deaf, c.mute_since_ms) = (false, None);
         }
     }
 
@@ -569,6 +627,7 @@ impl World {
         });
         self.judge.ledger.settle_accounts();
         if self.rng.chance(30) {
+            self.clients.values_mut().for_each(|c| c.mute_since_ms = None);
             self.hub.drain(self.now);
         } else {
             for sid in self.clients.keys().copied().collect::<Vec<_>>() {
