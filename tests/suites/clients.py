@@ -133,7 +133,7 @@ def kombu(host, port):
 def celery(host, port, backend="rpc://", environment=()):
     """Celery's integration tests that speak to a broker, a session worker (prefork, its own fixture) for each file of them.
 
-    A test that waits for ever, as five of the canvas do with results over rpc://, waits for one minute and once: not for five, six times.
+    Its own limit of five minutes, tried six times, is one minute, once: what waits for ever must not take half an hour.
     """
     place = sdist("celery")
     conftest = place / "t" / "integration" / "conftest.py"
