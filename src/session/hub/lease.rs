@@ -1,58 +1,18 @@
-//! Pools: links dialed, channels leased to lanes and given back, lanes that lost theirs (SPEC L2, L3, D3).
+//! Leases: channels leased to lanes and given back, lanes that lost theirs (SPEC L2, D3).
 
 use std::rc::Rc;
 
+use super::Hub;
 use super::books::Exit;
-use super::{Action, Hub};
 use crate::session::lane::{Kind, Lane, Store, UNSENT};
-use crate::session::upstream::{ChannelUse, Link, LinkState, LinkUse, Pool, TargetState, UpChannel};
-use crate::session::{Credentials, LaneId, LinkId, Now, PoolId, SessionId, UpstreamId};
+use crate::session::upstream::{ChannelUse, Link, LinkState, LinkUse, TargetState, UpChannel};
+use crate::session::{LaneId, LinkId, Now, PoolId, SessionId};
 use crate::wire::method::{MethodId, MethodWriter};
 
-/// Leases on every link of a pool before another link is dialed.
-const LEASES_BEFORE_ANOTHER_LINK: usize = 16;
 /// Octets unconfirmed on a link from which on it is crowded: whoever has nothing on it is better off on another.
 pub(super) const CROWDED_BYTES: usize = 256 * 1024;
 
 impl Hub {
-    /// The pool of these credentials on this vhost; made where there is none. Only for credentials that were accepted.
-    pub(super) fn pool_for(
-        &mut self,
-        now: Now,
-        upstream: UpstreamId,
-        vhost: &Rc<[u8]>,
-        credentials: &Credentials,
-    ) -> PoolId {
-        let hash = self.remembered.hash(credentials, Some(vhost));
-        let key = (upstream, Rc::clone(vhost), hash);
-        if let Some(&pool) = self.pool_of.get(&key) {
-            return pool;
-        }
-        let pool = PoolId(self.pools.insert(Pool::new(
-            upstream,
-            Rc::clone(vhost),
-            credentials.clone(),
-            hash,
-            now.ms,
-        )));
-        self.pool_of.insert(key, pool);
-        self.claim(now, pool);
-        pool
-    }
-
-    /// A pool that nobody uses any more is forgotten, its secret with it.
-    pub(super) fn forget_pool(&mut self, pool: PoolId) {
-        if self.pools.contains(pool.0) {
-            let p = self.pools.remove(pool.0);
-            // A pool that only carries another's backlog is not under its key.
-            let key = (p.upstream, p.vhost, p.identity);
-            if self.pool_of.get(&key) == Some(&pool) {
-                self.pool_of.remove(&key);
-            }
-            self.detach_backlog(pool, p.backlog);
-        }
-    }
-
     /// A lane has something to send: it gets a lease, or waits for one, or goes on with the one it has.
     pub(super) fn seek(&mut self, now: Now, lane_id: LaneId) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
@@ -195,53 +155,6 @@ impl Hub {
         if let Some(pool) = pool {
             self.serve(now, pool);
         }
-    }
-
-    /// Another link where lanes wait, or where each link carries much; never more than configured, one dial at a time.
-    fn dial_more(&mut self, now: Now, pool: PoolId) {
-        let Some(p) = self.pools.get(pool.0) else { return };
-        let Some(u) = self.upstreams.get(p.upstream.0) else { return };
-        let states = || p.links.iter().filter_map(|l| self.links.get(l.0));
-        if states().any(|l| l.state < LinkState::Up) || now.ms < p.dial_at_ms {
-            return;
-        }
-        let up = states().filter(|l| l.state == LinkState::Up && l.retire_at_ms > now.ms).count();
-        let crowd = |l: &Link| l.leased > 1 && l.out.held() >= CROWDED_BYTES;
-        let crowded = up > 0 && states().all(|l| l.leased >= LEASES_BEFORE_ANOTHER_LINK || crowd(l));
-        let wanted = !p.waiting.is_empty() || crowded || (self.carries(pool) && up == 0);
-        if wanted && up < u.settings.links {
-            let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
-            let properties = Rc::clone(&self.our_properties);
-            let lid = self.dial(now, upstream, LinkUse::Pooled(pool), Some(credentials), vhost, properties);
-            if let Some(p) = self.pools.get_mut(pool.0) {
-                p.links.push(lid);
-            }
-        }
-    }
-
-    /// A new link on its way.
-    pub(super) fn dial(
-        &mut self,
-        now: Now,
-        upstream: UpstreamId,
-        used: LinkUse,
-        credentials: Option<Credentials>,
-        vhost: Rc<[u8]>,
-        properties: Rc<[u8]>,
-    ) -> LinkId {
-        let settings = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings));
-        let timeout_ms = settings.as_ref().map_or(5000, |s| s.connect_timeout_ms);
-        let mut link = Link::new(upstream, used, properties, now.ms, now.ms + timeout_ms);
-        link.credentials = credentials;
-        link.vhost = vhost;
-        let urls = settings.as_ref().map_or(0, |s| s.urls.len());
-        link.url = self.upstreams.get(upstream.0).map_or(0, |u| u.next_url) % urls.max(1);
-        let url = settings.as_ref().and_then(|s| s.urls.get(link.url)).cloned();
-        let lid = LinkId(self.links.insert(link));
-        if let Some(url) = url {
-            self.actions.push_back(Action::Dial { link: lid, url, upstream, timeout_ms });
-        }
-        lid
     }
 
     /// Sends what waits on a lane, as far as it may go.

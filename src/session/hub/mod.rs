@@ -1,6 +1,7 @@
 //! The Hub: sessions, lanes, links and pools of one data thread, driven by bytes and time.
 
 mod adopt;
+mod again;
 mod assembly;
 mod audit;
 mod author;
@@ -16,6 +17,7 @@ mod entry;
 mod farewell;
 mod frames;
 mod journal;
+mod kept;
 mod lease;
 mod link;
 mod login;
@@ -27,11 +29,13 @@ mod needs;
 mod out;
 mod pause;
 mod pin;
+mod pool;
 mod publish;
 mod recall;
 mod reconfigure;
 mod relay;
 mod replay;
+mod rest;
 mod retry;
 mod returned;
 mod row;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::Hub;
 use super::books::Exit;
-use super::spool::Stays;
+use super::rest::Stays;
 use crate::session::client::State;
 use crate::session::lane::Kind;
 use crate::session::upstream::{LinkState, LinkUse, TargetState};

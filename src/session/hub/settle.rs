@@ -196,62 +196,6 @@ impl Hub {
         }
     }
 
-    /// The broker did not take a publish whose client cannot be told: it goes to the end of its lane, after a pause. What waits for the
-    /// backlog stays behind it: its record may be in that backlog, which is not read before it is settled.
-    fn try_again(&mut self, now: Now, lane_id: LaneId, index: usize) {
-        let Some(copy) = self.copied_out(lane_id, index) else { return };
-        if let Some(lane) = self.lanes.get_mut(lane_id.0) {
-            let waits = |i: &Item| !i.settled && i.wait.as_ref().is_some_and(|w| w.behind);
-            let at = lane.items.iter().position(waits).unwrap_or(lane.items.len());
-            lane.items.insert(at, copy);
-            lane.not_before_ms = lane.not_before_ms.max(now.ms + 1000);
-        }
-        self.counters.retries += 1;
-    }
-
-    /// A returned publish whose queue is being declared goes again: before everything that has not been sent, behind those that were
-    /// returned before it, so that order is kept.
-    fn send_again(&mut self, now: Now, lane_id: LaneId, index: usize) {
-        let Some(mut copy) = self.copied_out(lane_id, index) else { return };
-        if let Kind::Publish(flags) = &mut copy.kind {
-            (flags.again, flags.redone, flags.returned) = (false, true, false);
-        }
-        self.counters.returned_declared += 1;
-        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        let redone = |i: &&Item| matches!(i.kind, Kind::Publish(PublishFlags { redone: true, .. }));
-        let at = lane.sent + lane.items.iter().skip(lane.sent).take_while(redone).count();
-        lane.items.insert(at, copy);
-        self.seek(now, lane_id);
-    }
-
-    /// An item as it waits again. The copy takes over what is counted and awaited: the old one goes without being settled in anybody's
-    /// eyes.
-    fn copied_out(&mut self, lane_id: LaneId, index: usize) -> Option<Item> {
-        let bytes = self.item_bytes(lane_id, index)?;
-        let lane = self.lanes.get_mut(lane_id.0)?;
-        let item = lane.items.get_mut(index)?;
-        let copy = Item {
-            store: Store::Own(bytes.into()),
-            kind: item.kind,
-            settled: false,
-            strikes: item.strikes,
-            tag: crate::session::lane::UNSENT,
-            seq: std::mem::take(&mut item.seq),
-            len: item.len,
-            at_ms: item.at_ms,
-            record: item.record.take(),
-            wait: item.wait.take(),
-        };
-        item.settled = true;
-        let old = std::mem::replace(&mut item.store, Store::Own(Box::default()));
-        if let (Store::Stream(spot), Some((lid, _))) = (old, lane.lease) {
-            if let Some(link) = self.links.get_mut(lid.0) {
-                link.out.release(&mut self.spares, spot);
-            }
-        }
-        Some(copy)
-    }
-
     /// The frames of an item, wherever they are.
     pub(super) fn item_bytes(&self, lane_id: LaneId, index: usize) -> Option<Vec<u8>> {
         let lane = self.lanes.get(lane_id.0)?;
