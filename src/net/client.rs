@@ -17,6 +17,9 @@ use crate::session::SessionId;
 const READS_A_TURN: u32 = 2;
 /// Whoever sends so much at a time is counted among the floods that share the thread.
 const FLOOD_BYTES: usize = 64 * 1024;
+/// So much of a message makes it a large one; so much of it is read in one turn at most.
+const LARGE_BYTES: usize = 48 * 1024;
+const LARGE_MAX: usize = 1280 * 1024;
 /// How long a client that was told goodbye is listened to, so that a reset does not destroy our last words.
 const LINGER: Duration = Duration::from_millis(1500);
 
@@ -129,8 +132,16 @@ impl Client {
                 return Poll::Pending;
             }
             if turn >= READS_A_TURN || read >= self.thread.read_bytes() / 2 {
-                super::thread::yield_to_all(cx);
-                return Poll::Pending;
+                // A large message that is begun is read on, before others are begun: held by halves, many take much memory.
+                let within = self.is_within_a_message();
+                if !within {
+                    super::thread::yield_to_all(cx);
+                    return Poll::Pending;
+                }
+                if read >= LARGE_MAX {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             if self.thread.hub.borrow().client_floods(self.sid) && !self.signal.take_turn() {
                 self.thread.wait_for_room(&self.signal);
@@ -149,6 +160,11 @@ impl Client {
             }
         }
         Poll::Pending
+    }
+
+    fn is_within_a_message(&self) -> bool {
+        self.kept.len() >= LARGE_BYTES
+            || self.thread.hub.borrow().client_is_within_a_message(self.sid, LARGE_BYTES)
     }
 
     /// Writes what there is; whether all of it is in the socket.

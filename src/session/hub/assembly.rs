@@ -6,7 +6,7 @@ use crate::session::judge::Judge;
 use crate::session::{Now, Refusal, SessionId};
 use crate::wire::frame::{Frame, FrameKind, parse_frame, write_frame};
 use crate::wire::method::{self, MethodId, Publish};
-use crate::wire::num::u64_of;
+use crate::wire::num::{u64_of, usize_clamped};
 use crate::wire::props::{ContentHeader, PropsError};
 use crate::wire::table::{Outline, TableError, check_and_outline};
 
@@ -20,6 +20,9 @@ pub(super) struct Whole<'a> {
     pub(super) header_payload: &'a [u8],
     pub(super) body: &'a [&'a [u8]],
 }
+
+/// A message that is collected is given so much room at once, where so much is to follow: what is not written to takes no memory.
+const STEP_BYTES: usize = 128 * 1024;
 
 impl Hub {
     pub(super) fn read_header<'a>(
@@ -121,6 +124,7 @@ impl Hub {
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return Ok(took) };
         let Some(assembly) = &mut c.assembly else { return Ok(took) };
         assembly.left = Some(left);
+        make_room(&mut assembly.frames, frame.wire_len(), usize_clamped(left));
         write_frame(&mut assembly.frames, frame.kind, frame.channel, frame.payload);
         if left > 0 {
             assembly.count();
@@ -184,6 +188,14 @@ impl Hub {
         let header = self.read_header(header_payload, &mut outline)?;
         let whole = Whole { frames, method_payload, publish, header, header_payload, body: &body };
         self.whole(now, sid, ch, &whole, judge)
+    }
+}
+
+/// Room for a frame, and for some of the octets that are to follow: many clients may be in the middle of a message at once, and room for
+/// twice what has come of each is more than all of them need.
+fn make_room(frames: &mut Vec<u8>, frame: usize, to_follow: usize) {
+    if frames.capacity() - frames.len() < frame {
+        frames.reserve_exact(frame + to_follow.min(STEP_BYTES.max(frames.len() / 4)));
     }
 }
 

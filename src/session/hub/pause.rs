@@ -1,7 +1,7 @@
 //! Who is read: not a client that is paused, waits behind a gate or floods, nor a link whose one client takes nothing (SPEC D4).
 
 use super::{Action, Hub};
-use crate::session::client::{Gate, State};
+use crate::session::client::{Channel, Gate, State};
 use crate::session::upstream::{LinkState, LinkUse};
 use crate::session::{LinkId, Now, SessionId};
 
@@ -85,6 +85,13 @@ impl Hub {
                 .and_then(|(lid, _)| self.links.get(lid.0))
                 .is_some_and(|l| l.out.unwritten() >= FLOOD_BYTES && !l.blocked)
         })
+    }
+
+    /// Whether a client is in the middle of a message, and so much of it is collected: that takes memory until the rest is there.
+    #[must_use]
+    pub fn client_is_within_a_message(&self, sid: SessionId, bytes: usize) -> bool {
+        let large = |c: &Channel| c.assembly.as_ref().is_some_and(|a| a.frames.len() >= bytes);
+        self.sessions.get(sid.0).is_some_and(|s| s.channels.iter().any(|(_, c)| large(c)))
     }
 
     /// Whether a client should be read: not while it is paused, nor while its next frame waits behind a gate and `kept` octets, more
