@@ -45,6 +45,10 @@ pub struct Spool {
     pub messages: IntGauge,
     /// Octets they take on disk.
     pub bytes: IntGauge,
+    /// Of them, those that an upstream has refused: they are tried again in turn.
+    pub aside: IntGauge,
+    /// Records that an upstream has refused, each time that it did.
+    pub put_aside: IntCounter,
     /// The age of the oldest.
     pub oldest_age_seconds: Gauge,
     /// Records written.
@@ -98,6 +102,12 @@ impl Delivery {
             spool: Spool {
                 messages: make.gauge("spool_messages", "Records waiting on disk."),
                 bytes: make.gauge("spool_bytes", "Bytes of the records waiting on disk."),
+                aside: make.gauge(
+                    "spool_aside_messages",
+                    "Records on disk that an upstream has refused; tried again in turn.",
+                ),
+                put_aside: make
+                    .counter("spool_put_aside_total", "Refusals of records that stay on disk for it."),
                 oldest_age_seconds: make
                     .real_gauge("spool_oldest_age_seconds", "Age of the oldest record on disk."),
                 appended: make.counter("spool_appended_total", "Records written to the spool."),

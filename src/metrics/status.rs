@@ -216,6 +216,8 @@ pub struct SpoolStatus {
     pub last_error: Option<String>,
     /// Records.
     pub messages: u64,
+    /// Of them, those that an upstream has refused: tried again in turn.
+    pub aside: u64,
     /// Octets on disk.
     pub bytes: u64,
     /// The configured bound.

@@ -35,6 +35,14 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
     exits.of(SpoolExit::Moved).inc_by(d(|c| c.records_moved));
     exits.of(SpoolExit::Expired).inc_by(d(|c| c.replayed_expired));
     exits.of(SpoolExit::Refused).inc_by(d(|c| c.replayed_refused));
+    let refused = d(|c| c.put_aside);
+    metrics.delivery.spool.put_aside.inc_by(refused);
+    if refused > 0 {
+        tracing::warn!(
+            messages = refused,
+            "an upstream has refused what was accepted before (/status has its words): it stays in the spool, and is tried again in turn"
+        );
+    }
     metrics.delivery.nacked.of(NackOrigin::Upstream).inc_by(d(|c| c.nacked));
     metrics.tasks.declared.inc_by(d(|c| c.targets_declared));
     metrics.delivery.returned.of(Returned::NoRoute).inc_by(d(|c| c.returned + c.returned_watched));
@@ -119,6 +127,7 @@ pub fn gauges(thread: &Rc<Thread>) {
     thread.metrics.clients.backlog_bytes.set(number(backlog));
     thread.metrics.clients.reads_paused.set(number(paused));
     thread.metrics.clients.channels.set(number(totals.channels));
+    thread.metrics.delivery.spool.aside.set(i64::try_from(hub.spool_aside()).unwrap_or(i64::MAX));
     thread.metrics.delivery.unconfirmed_messages.set(i64::try_from(hub.unsettled()).unwrap_or(i64::MAX));
 }
 

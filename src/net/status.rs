@@ -120,6 +120,7 @@ impl Reporter {
                     accepting: look.error.is_none() && look.bytes < settings.max_bytes,
                     last_error: look.error,
                     messages: look.records,
+                    aside: hub.spool_aside(),
                     bytes: look.bytes,
                     bytes_max: settings.max_bytes,
                     oldest_seconds: look.oldest_seconds,

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::aside::{Aside, Turns};
 use super::awaited::AwaitedRuns;
 use super::record::{Record, Which};
 use super::spool::{SpoolKey, SpoolQueue, SpoolRecord};
@@ -28,10 +29,17 @@ pub(super) struct Line {
     /// The last record read.
     pub(super) read: Option<u64>,
     pub(super) reading: bool,
+    /// What is read is for a turn of those that were refused.
+    pub(super) turning: bool,
     /// Clients' numbers that wait for their records to be on disk.
     pub(super) awaited: AwaitedRuns,
     /// Records whose publishes another upstream's lane or backlog has now: on disk until they are safe there, and not read again.
     pub(super) lent: FxHashSet<u64>,
+    /// Refused: they stay on disk, and are tried again in turn; the last that has been.
+    pub(super) aside: Aside,
+    pub(super) tried: u64,
+    /// Refused, and not tried again in this life.
+    pub(super) left: u64,
     /// A run of records that may be removed.
     pub(super) done: Option<(u64, u64)>,
     /// Given back by the disk, in order: on disk again before anything else, or sent once everything of the line is.
@@ -91,6 +99,8 @@ pub(super) struct Backlog {
     pub(super) replay: Option<LaneId>,
     /// Declarations that are in it.
     pub(super) declared: FxHashSet<Box<[u8]>>,
+    /// When what was refused is tried again.
+    pub(super) turns: Turns,
     /// How many may be sent now, in thousandths, and when that was last counted.
     pub(super) credit: u64,
     pub(super) credit_ms: u64,
@@ -109,9 +119,20 @@ impl Backlog {
             ready_of: Which::Main,
             replay: None,
             declared: FxHashSet::default(),
+            turns: Turns::default(),
             credit: 0,
             credit_ms: 0,
         }
+    }
+
+    /// Records that were refused.
+    pub(super) fn aside(&self) -> u64 {
+        self.ahead.aside.len() + self.main.aside.len()
+    }
+
+    /// Whether nothing of it is left on disk either.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_empty() && self.aside() + self.ahead.left + self.main.left == 0
     }
 
     pub(super) fn line(&mut self, which: Which) -> &mut Line {

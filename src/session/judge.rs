@@ -166,6 +166,11 @@ pub trait Judge {
         Decision::Pass
     }
 
+    /// Whether somebody waits for a queue to take this: a task, and not an event or a broadcast that nobody may care for.
+    fn wants_queue(&mut self, _now: Now, _publish: &PublishView<'_>) -> bool {
+        false
+    }
+
     /// A message that was published to an upstream with `watch_return` has come back.
     fn unrouted(&mut self, _now: Now, _publish: &PublishView<'_>, _from: UpstreamId) -> Unrouted {
         Unrouted::Counted

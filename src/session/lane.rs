@@ -47,6 +47,10 @@ pub(super) struct PublishFlags {
     pub(super) again: bool,
     /// Has been sent again because of that.
     pub(super) redone: bool,
+    /// It has waited for its broker: its queue may be gone, and we have asked to be told.
+    pub(super) late: bool,
+    /// It is late, and no queue takes it: its confirm leaves it on disk.
+    pub(super) unrouted: bool,
 }
 
 /// What an item is, besides bytes.

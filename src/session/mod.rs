@@ -7,6 +7,7 @@
 //! Session ─ Channel ─ Lane ─▶ (lease) UpChannel ─ Link      Pool = links of one (upstream, vhost, identity)
 //! ```
 
+mod aside;
 mod awaited;
 mod backlog;
 mod client;

@@ -433,7 +433,9 @@ impl Conn {
                 if self.condemned {
                     ledger.may_come_again(broker.index, id);
                 }
-                ledger.arrive(broker.index, id, &content.body, !self.condemned);
+                // What no queue takes is tried again later: no queue could tell.
+                let orderly = !self.condemned && !content.key.starts_with("nowhere");
+                ledger.arrive(broker.index, id, &content.body, orderly);
             } else {
                 ledger.broker_nacked(id);
             }
@@ -444,6 +446,10 @@ impl Conn {
         });
         c.pending.push_back(Pending { tag, taken, ack });
         if content.mandatory && content.key.starts_with("nowhere") {
+            if let Some(id) = id.filter(|_| ack) {
+                // Whoever keeps what comes back may try it again.
+                ledger.may_come_again(broker.index, id);
+            }
             let mut frames = Vec::new();
             let method = MethodWriter::new(MethodId::BASIC_RETURN)
                 .short(312)

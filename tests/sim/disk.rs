@@ -1,7 +1,7 @@
 //! A disk: a spool that syncs late, fails, fills up, and keeps over a crash what was synced, and not a record more.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use umbel::session::spool::{Spool, SpoolAppend, SpoolFound, SpoolKey, SpoolQueue, SpoolRecord};
@@ -90,6 +90,14 @@ impl Disk {
     /// Records that are not done with.
     pub fn records(&self) -> usize {
         self.0.borrow().queues.iter().map(|q| q.records.len() - q.removed.len()).sum()
+    }
+
+    /// Whose they are: channel and number.
+    pub fn kept(&self) -> HashSet<(u32, u32)> {
+        let s = self.0.borrow();
+        let still =
+            s.queues.iter().flat_map(|q| q.records.values().filter(|r| !q.removed.contains(&r.number)));
+        still.filter_map(id_of).map(|id| (id.chan, id.n)).collect()
     }
 
     /// What it has got round to.

@@ -280,7 +280,8 @@ impl Ledger {
     }
 
     /// After everything has healed: nothing is missing that was not refused where its client could see it.
-    pub fn settle_accounts(&self) {
+    /// `kept`: what the disk still has, refused and tried again for as long as its broker refuses it.
+    pub fn settle_accounts(&self, kept: &HashSet<(u32, u32)>) {
         for (&chan, c) in &self.chans {
             for (&n, &fate) in &c.fates {
                 let confirms = c.confirm_from.is_some_and(|from| n >= from);
@@ -294,6 +295,7 @@ impl Ledger {
                     || (confirms && c.broker_nacked.contains(&n))
                     || c.excused.contains(&n)
                     || c.nacked.contains(&n)
+                    || kept.contains(&(chan, n))
                     || (confirms && c.end == End::ByError && !answered)
                 {
                     continue;

@@ -141,6 +141,10 @@ impl Judge for PolicyJudge {
         Some(Held { instead: withheld.instead, reject: withheld.handed == settle::Handed::Reject })
     }
 
+    fn wants_queue(&mut self, _now: Now, publish: &PublishView<'_>) -> bool {
+        matches!(celery::read(&view(publish), &self.snapshot.limits), Reading::Task(_))
+    }
+
     fn unrouted(&mut self, now: Now, publish: &PublishView<'_>, from: UpstreamId) -> Unrouted {
         let reading = celery::read(&view(publish), &self.snapshot.limits);
         let Reading::Task(task) = &reading else { return Unrouted::Counted };

@@ -18,7 +18,7 @@ impl Hub {
         for (_, backlog) in &mut self.backlogs {
             for which in [Which::Ahead, Which::Main] {
                 let line = backlog.line(which);
-                if line.waiting == 0 && !line.reading {
+                if line.waiting + line.aside.len() + line.left == 0 && !line.reading {
                     line.queue = None;
                 }
             }
@@ -38,7 +38,7 @@ impl Hub {
         if let Some(backlog) = self.backlogs.get_mut(b.index()) {
             let line = backlog.line(which);
             line.queue = Some(found.queue);
-            line.waiting = found.records;
+            line.waiting = found.records.saturating_sub(line.aside.len() + line.left);
             backlog.spilling |= found.records > 0;
         }
         self.find_way(now, b);
@@ -153,7 +153,7 @@ impl Hub {
         if backlog.via == Some(pool) {
             backlog.via = other;
         }
-        if other.is_none() && backlog.is_empty() {
+        if other.is_none() && backlog.is_gone() {
             self.backlogs.remove(b.index());
         }
     }

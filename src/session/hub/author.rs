@@ -25,6 +25,8 @@ const OURS: PublishFlags = PublishFlags {
     replayed: false,
     again: false,
     redone: false,
+    late: false,
+    unrouted: false,
 };
 
 impl Hub {

@@ -23,6 +23,8 @@ pub(super) enum Exit {
     GivenUp,
     /// It is on disk.
     Spooled,
+    /// It stays on disk, refused: its record is not done.
+    Aside,
     /// The policy keeps it.
     Kept(Kept),
     /// Ours, and not to be had.
@@ -32,13 +34,16 @@ pub(super) enum Exit {
 impl Exit {
     /// Whether a client that numbers its publishes hears ack.
     pub(super) const fn acks(self) -> bool {
-        matches!(self, Self::Forwarded | Self::Spooled | Self::Kept(_) | Self::LeftOut)
+        matches!(self, Self::Forwarded | Self::Spooled | Self::Aside | Self::Kept(_) | Self::LeftOut)
     }
 }
 
 impl Counters {
     /// A publish has left its lane.
     pub(super) fn book(&mut self, flags: PublishFlags, exit: Exit) {
+        if exit == Exit::Aside && (flags.replayed || flags.authored) {
+            return;
+        }
         if flags.authored {
             self.authored_left_out += u64::from(exit != Exit::Forwarded && exit != Exit::Spooled);
             return;
@@ -57,7 +62,7 @@ impl Counters {
                 Exit::Nacked => &mut self.refused_nack,
                 Exit::Error | Exit::LeftOut => &mut self.refused_error,
                 Exit::GivenUp => &mut self.refused_retries,
-                Exit::Spooled => &mut self.spooled,
+                Exit::Spooled | Exit::Aside => &mut self.spooled,
                 Exit::Kept(Kept::Expired) => &mut self.expired,
                 Exit::Kept(Kept::Refused) => &mut self.refused_policy,
             }

@@ -61,6 +61,7 @@ pub struct Counters {
     pub reads_paused_ms: u64,
     pub poisoned: u64,
     pub deliveries_held: u64,
+    pub put_aside: u64,
     pub spool_given_back: u64,
     pub spool_aged: u64,
     pub replayed: u64,

@@ -59,8 +59,10 @@ impl Hub {
             let Some(backlog) = self.backlogs.get_mut(b.index()) else { return };
             let awaited = backlog.line(which).awaited.take(record.number);
             let older = backlog.moved.remove(&place);
+            // Put aside before it was on disk: it does not count among those that wait.
+            let was_aside = backlog.line(which).aside.take(record.number);
             let only_here = record.flags & ONLY_HERE != 0;
-            if only_here || replaced.is_some() || self.forget_record(place, older) {
+            if !was_aside && (only_here || replaced.is_some() || self.forget_record(place, older)) {
                 if let Some(backlog) = self.backlogs.get_mut(b.index()) {
                     let line = backlog.line(which);
                     line.waiting = line.waiting.saturating_sub(1);

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::Hub;
+use super::aside::Again;
 use super::books::Exit;
 use crate::session::lane::{Kind, Lane, Store, UNSENT};
 use crate::session::upstream::{ChannelUse, Link, LinkState, LinkUse, TargetState, UpChannel};
@@ -188,7 +189,10 @@ impl Hub {
                 return;
             }
             if self.refused_before(lane_id, index) {
-                self.settle_unanswered(lane_id, index, Exit::Error);
+                let stays = self.must_stay(lane_id, index);
+                if !(stays && self.put_aside(now, lane_id, index, None, Again::InTurn)) {
+                    self.settle_unanswered(lane_id, index, Exit::Error);
+                }
                 self.ending.push(lane_id);
                 continue;
             }

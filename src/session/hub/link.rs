@@ -1,6 +1,7 @@
 //! Links: bytes from upstreams, and their deaths. Logins are in `login`, what a client's own link says is in `pin`.
 
 use super::Hub;
+use super::aside::Again;
 use super::books::Exit;
 use crate::session::client::State;
 use crate::session::judge::Judge;
@@ -207,11 +208,21 @@ impl Hub {
             self.target_vanished(now, lane_id, index);
             return;
         }
-        if authored {
+        let place = self.refused_place(lane_id, index, words);
+        let stays = self.must_stay(lane_id, index) && !is_there(words);
+        let kept = stays && self.put_aside(now, lane_id, index, place.clone(), Again::InTurn);
+        if kept && let Some(u) = self.upstream_of(lane_id) {
+            u.last_error = Some(format!("{} {}", words.0, words.1).into());
+        }
+        if authored && !kept {
             self.settle_item(lane_id, index, Exit::LeftOut);
+        }
+        if authored {
             return;
         }
-        self.settle_unanswered(lane_id, index, Exit::Error);
+        if !kept {
+            self.settle_unanswered(lane_id, index, Exit::Error);
+        }
         let confirms = session
             .and_then(|sid| self.sessions.get_mut(sid.0))
             .and_then(|s| s.channel(channel))
@@ -234,11 +245,21 @@ impl Hub {
                 continue;
             };
             let plain = !flags.authored && item.wait.is_none() && !item.settled;
-            let same = plain
-                && !replays
-                && exchange.is_some()
-                && self.exchange_on(lane_id, after).as_deref() == exchange;
-            if same || (confirms && item.seq != 0 && item.record.is_none() && !replays) {
+            let there = |hub: &Self| hub.refused_place(lane_id, after, words);
+            if replays || told.is_none() {
+                if plain && place.is_some() && there(self) == place {
+                    if !self.put_aside(now, lane_id, after, None, Again::InTurn) && !replays {
+                        self.settle_unanswered(lane_id, after, Exit::Error);
+                    }
+                } else {
+                    unsure |= flags.risky && !flags.authored;
+                }
+                continue;
+            }
+            let same = plain && exchange.is_some() && self.exchange_on(lane_id, after).as_deref() == exchange;
+            if same && self.must_stay(lane_id, after) {
+                self.put_aside(now, lane_id, after, None, Again::InTurn);
+            } else if same || (confirms && item.seq != 0 && item.record.is_none()) {
                 self.settle_unanswered(lane_id, after, Exit::Error);
             } else {
                 unsure |= flags.risky && !item.settled;
@@ -278,6 +299,11 @@ impl Hub {
         matches!(item.kind, Kind::Publish(f) if !f.authored)
             && item.wait.is_none()
             && self.exchange_on(lane_id, index).is_some_and(|exchange| refused.contains(exchange.as_slice()))
+    }
+
+    fn upstream_of(&mut self, lane_id: LaneId) -> Option<&mut crate::session::upstream::Upstream> {
+        let upstream = self.lanes.get(lane_id.0)?.upstream;
+        self.upstreams.get_mut(upstream.0)
     }
 
     /// Settles an item without an answer for the client's number.
@@ -454,4 +480,9 @@ impl Hub {
         });
         !speaks || matches!(used, LinkUse::Pinned(_))
     }
+}
+
+/// Whether the broker's words mean that what was to be declared is there, as something else.
+fn is_there(words: &Words) -> bool {
+    matches!(words.0, 405 | 406) && words.2 != MethodId::BASIC_PUBLISH
 }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod again;
+mod aside;
 mod assembly;
 mod audit;
 mod author;

@@ -60,7 +60,9 @@ impl Hub {
         let up = states().filter(|l| l.state == LinkState::Up && l.retire_at_ms > now.ms).count();
         let crowd = |l: &Link| l.leased > 1 && l.out.held() >= CROWDED_BYTES;
         let crowded = up > 0 && states().all(|l| l.leased >= LEASES_BEFORE_ANOTHER_LINK || crowd(l));
-        let wanted = !p.waiting.is_empty() || crowded || (self.carries(pool) && up == 0);
+        let wanted = !p.waiting.is_empty()
+            || crowded
+            || ((self.carries(pool) || self.turn_waits(now, pool)) && up == 0);
         if wanted && up < u.settings.links {
             let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
             let properties = Rc::clone(&self.our_properties);

@@ -28,17 +28,28 @@ impl Hub {
         &mut self,
         now: Now,
         queue: SpoolQueue,
-        records: Vec<SpoolRecord>,
+        mut records: Vec<SpoolRecord>,
         end: bool,
         judge: &mut dyn Judge,
     ) {
+        let mut was_empty = records.is_empty();
         let Some((b, which)) = self.line_of(queue) else { return };
         let on_lane = self.on_lane(b);
         if let Some(backlog) = self.backlogs.get_mut(b.index()) {
             let line = backlog.line(which);
             line.reading = false;
-            line.read = records.last().map(|r| r.number).or(line.read);
-            if end && records.is_empty() && on_lane == 0 && line.synced >= line.last {
+            let turn = std::mem::take(&mut line.turning);
+            if turn {
+                line.tried = records.last().map_or(u64::MAX - 1, |r| r.number);
+                // What is refused a second time counts once more.
+                records.retain(|r| line.aside.take(r.number));
+                line.waiting += u64_of(records.len());
+            } else {
+                line.read = records.last().map(|r| r.number).or(line.read);
+                was_empty = records.is_empty();
+                records.retain(|r| !line.aside.has(r.number));
+            }
+            if !turn && end && was_empty && on_lane == 0 && line.synced >= line.last {
                 // What the count says is there is not: set aside by the store, which has said so.
                 line.waiting = u64_of(line.lent.len());
             }
@@ -55,7 +66,8 @@ impl Hub {
     pub fn spool_read_failed(&mut self, queue: SpoolQueue) {
         let Some((b, which)) = self.line_of(queue) else { return };
         if let Some(backlog) = self.backlogs.get_mut(b.index()) {
-            backlog.line(which).reading = false;
+            let line = backlog.line(which);
+            (line.reading, line.turning) = (false, false);
         }
     }
 
@@ -64,16 +76,18 @@ impl Hub {
         if self.spool.is_none() {
             return;
         }
-        let ids: Vec<usize> = self.backlogs.iter().filter(|(_, b)| b.spilling).map(|(i, _)| i).collect();
+        let ids: Vec<usize> =
+            self.backlogs.iter().filter(|(_, b)| b.spilling || !b.ready.is_empty()).map(|(i, _)| i).collect();
         for id in ids {
             self.find_way(now, BacklogId::new(id));
             self.send_ready(now, BacklogId::new(id), judge);
             self.replay(now, BacklogId::new(id));
         }
+        self.tick_aside(now);
         self.flush_spool();
     }
 
-    fn on_lane(&self, b: BacklogId) -> usize {
+    pub(super) fn on_lane(&self, b: BacklogId) -> usize {
         let lane = self.backlogs.get(b.index()).and_then(|b| b.replay);
         lane.and_then(|l| self.lanes.get(l.0)).map_or(0, |l| l.items.len())
     }
@@ -207,6 +221,9 @@ impl Hub {
         place: Option<Record>,
         judge: &mut dyn Judge,
     ) {
+        if self.leave_unsent(now, record, place) {
+            return;
+        }
         let Some((lane_id, pool)) = self.replay_lane(now, b) else { return };
         let done = |hub: &mut Self| {
             if let Some(place) = place {
@@ -240,7 +257,13 @@ impl Hub {
             return;
         };
         // What asked to be told of returns still does; its client is not here to hear of them.
-        let flags = PublishFlags { replayed: true, watched: publish.mandatory, ..PublishFlags::default() };
+        let flags = PublishFlags {
+            replayed: true,
+            watched: publish.mandatory,
+            late: true,
+            ..PublishFlags::default()
+        };
+        let wants_queue;
         let decision = {
             let Some(p) = self.pools.get(pool.0) else { return };
             let view = PublishView {
@@ -258,6 +281,7 @@ impl Hub {
                 header_payload: &record.header,
                 body: &body,
             };
+            wants_queue = wait.is_none() && judge.wants_queue(now, &view);
             judge.again(now, &view)
         };
         if let Decision::Settle(settled) = decision {
@@ -268,6 +292,14 @@ impl Hub {
             }
             return;
         }
+        // It was accepted when its queue was there: where that is gone, it waits for it (D4), for which its broker must tell us.
+        let told;
+        let (method, flags) = if wants_queue && !publish.mandatory {
+            told = method::write_publish(publish.exchange, publish.routing_key, true);
+            (told.as_slice(), PublishFlags { watched: true, ..flags })
+        } else {
+            (method, flags)
+        };
         let frames = Frames::Parts { method, header: &record.header, body: &body };
         self.counters.replayed += 1;
         self.put_record(now, lane_id, frames, Kind::Publish(flags), wait, place);

@@ -125,7 +125,10 @@ impl Hub {
         verdict: Unrouted,
     ) {
         match verdict {
-            Unrouted::Counted => {}
+            Unrouted::Counted => {
+                flags.unrouted = flags.late;
+                self.flag_item(lane_id, index, flags);
+            }
             Unrouted::Instead(letters) if letters.is_empty() => {}
             Unrouted::Instead(letters) => {
                 let seq = self

@@ -58,7 +58,10 @@ impl Hub {
         let plain = |i: &Item| {
             i.tag <= upto
                 && (i.settled
-                    || matches!(i.kind, Kind::Publish(PublishFlags { risky: false, again: false, .. })))
+                    || matches!(
+                        i.kind,
+                        Kind::Publish(PublishFlags { risky: false, again: false, unrouted: false, .. })
+                    ))
         };
         // What lies side by side in the stream is let go together, and numbers in a row are acked together.
         let mut beside: Option<(Spot, u32)> = None;
@@ -156,6 +159,9 @@ impl Hub {
         }
         let Kind::Publish(flags) = item.kind else { return };
         let (seq, at_ms, upstream, on_disk) = (item.seq, item.at_ms, lane.upstream, item.record.is_some());
+        if ack && flags.unrouted && self.stays_unrouted(now, lane_id, index) {
+            return;
+        }
         if ack {
             if let Some(u) = self.upstreams.get_mut(upstream.0) {
                 u.confirmed += 1;

@@ -4,6 +4,7 @@
 //! transient queue). Its words name the kind of method at most. One suspect: it was that. Several: each goes alone next time.
 
 use super::Hub;
+use super::aside::Again;
 use super::books::Exit;
 use super::link::Words;
 use crate::session::client::State;
@@ -77,6 +78,9 @@ impl Hub {
         let Some(item) = lane.items.get_mut(index) else { return };
         self.counters.poisoned += 1;
         if let Kind::Publish(_) = item.kind {
+            if self.must_stay(lane_id, index) && self.put_aside(now, lane_id, index, None, Again::NextLife) {
+                return;
+            }
             self.settle_item(lane_id, index, Exit::Error);
             return;
         }

@@ -304,8 +304,9 @@ impl Hub {
             let count = self.lanes.get(id).map_or(0, |l| l.items.len());
             for index in 0..count.min(budget) {
                 let settled = self.again(now, lane_id, index, judge);
-                if let Some(settled) = settled {
-                    self.keep_back(now, lane_id, index, *settled);
+                match settled {
+                    Some(settled) => self.keep_back(now, lane_id, index, *settled),
+                    None => self.ask_for_return(now, lane_id, index, judge),
                 }
             }
             budget = budget.saturating_sub(count);
@@ -348,7 +349,8 @@ impl Hub {
                     self.retire(now, lid);
                 }
             }
-            if users == 0 && !self.spills(pool) && self.pools.get(id).is_some_and(|p| p.links.is_empty()) {
+            let needed = users > 0 || self.spills(pool) || self.has_aside(pool);
+            if !needed && self.pools.get(id).is_some_and(|p| p.links.is_empty()) {
                 self.forget_pool(pool);
             }
         }

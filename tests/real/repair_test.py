@@ -1,0 +1,202 @@
+"""What was accepted waits for a repair (SPEC D4): permissions revoked, password rotated, vhost deleted, queue deleted while it was on disk.
+
+Nothing is lost, nothing loops, the rest is not held up, and once an operator has put it right it goes out, in order.
+"""
+
+import time
+
+import pytest
+
+from harness.process import wait_for
+from harness.spooled import in_order, publish_all, settled, waiting
+
+COUNT = 200
+
+
+def aside(umbel):
+    return umbel.status()["spool"]["aside"]
+
+
+def task(client, n, queue="q", exchange=""):
+    client.publish(queue, b"[[%d], {}, {}]" % n, exchange=exchange, headers={"task": "t", "id": str(n)}, content_type="application/json",
+                   content_encoding="utf-8", correlation_id=str(n), delivery_mode=2)
+
+
+def arrived(spooled, queue="q"):
+    with spooled.node.client(vhost=spooled.vhost) as client:
+        return [int(m.properties["correlation_id"]) for m in client.drain(queue)]
+
+
+@pytest.fixture
+def user(spooled, node):
+    """A user of the test's own."""
+    name = f"user-of-{spooled.vhost}"
+    node.add_user(name, "pw", spooled.vhost)
+    return name
+
+
+@pytest.fixture
+def accepted(spooled, user):
+    """An Umbel in an outage with COUNT tasks on disk, of a user of their own; their producer has gone."""
+    umbel = spooled.umbel('tier = "durable"\n', login=False)
+    with spooled.client(umbel, user=user, password="pw") as client:
+        client.declare("q")
+        client.declare("other")
+        client.select_confirms()
+        spooled.outage()
+        for n in range(COUNT):
+            task(client, n)
+            task(client, n, "other")
+        assert client.confirmed(2 * COUNT, timeout=20) == set(), "the disk has them"
+        client.bye()
+    assert waiting(umbel) == 2 * COUNT
+    # What waits in memory is looked at once a second.
+    time.sleep(1.5)
+    return umbel
+
+
+def permit(node, user, vhost, write):
+    node.eval(f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"{vhost}">>, <<".*">>, <<"{write}">>, <<".*">>, <<"tests">>)')
+
+
+def closes(node):
+    """Channels that the broker has closed for a fault so far."""
+    log = next((node.directory / "log").glob("*.log")).read_text(errors="replace")
+    return log.count("operation basic.publish caused a channel exception")
+
+
+def test_revoked_permissions_keep_what_was_accepted_until_they_are_given_back(spooled, accepted, node, user):
+    permit(node, user, spooled.vhost, "^$")
+    before = closes(node)
+    spooled.over()
+    wait_for(lambda: aside(accepted) == 2 * COUNT, 20, what=lambda: f"all put aside, {aside(accepted)} are")
+    time.sleep(4)
+    assert closes(node) - before <= 6, "no hot loop: a refusal is enough for all that go there"
+    assert waiting(accepted) == 2 * COUNT, "nothing is lost"
+    assert "403" in str(accepted.status()["upstreams"][0]["last_error"])
+    permit(node, user, spooled.vhost, ".*")
+    wait_for(lambda: settled(accepted), 30, what=lambda: f"all gone, {waiting(accepted)} wait")
+    assert in_order(arrived(spooled)) == in_order(arrived(spooled, "other")) == list(range(COUNT))
+    assert aside(accepted) == 0
+    assert accepted.metric("umbel_spool_put_aside_total") >= 2 * COUNT
+    assert accepted.stop() == 0
+
+
+def test_a_rotated_password_keeps_what_was_accepted_until_somebody_comes_with_the_new_one(spooled, accepted, node, user):
+    node.eval(f'rabbit_auth_backend_internal:change_password(<<"{user}">>, <<"new">>, <<"tests">>)')
+    before = spooled.relay.accepted
+    spooled.over()
+    time.sleep(4)
+    assert spooled.relay.accepted - before <= 20, "no hot loop"
+    assert waiting(accepted) == 2 * COUNT
+    with spooled.client(accepted, user=user, password="new") as client:
+        wait_for(lambda: settled(accepted), 30, what=lambda: f"all gone, {waiting(accepted)} wait")
+        client.bye()
+    assert in_order(arrived(spooled)) == list(range(COUNT))
+    assert accepted.stop() == 0
+
+
+def test_a_deleted_vhost_keeps_what_was_accepted_until_it_and_its_queues_are_there_again(spooled, accepted, node, user):
+    node.eval(f'rabbit_vhost:delete(<<"{spooled.vhost}">>, <<"tests">>)')
+    before = spooled.relay.accepted
+    spooled.over()
+    time.sleep(4)
+    assert spooled.relay.accepted - before <= 20, "no hot loop"
+    assert waiting(accepted) == 2 * COUNT
+    node.add_vhost(spooled.vhost)
+    node.add_vhost(spooled.vhost, user)
+    wait_for(lambda: aside(accepted) == 2 * COUNT, 30, what="no queue takes them")
+    with node.client(vhost=spooled.vhost) as operator:
+        operator.declare("q")
+        operator.declare("other")
+    wait_for(lambda: settled(accepted), 40, what=lambda: f"all gone, {waiting(accepted)} wait")
+    assert in_order(arrived(spooled)) == in_order(arrived(spooled, "other")) == list(range(COUNT))
+    assert accepted.stop() == 0
+
+
+def test_a_deleted_queue_keeps_its_tasks_and_holds_up_nobody_else_s(spooled, accepted, node, user):
+    with node.client(vhost=spooled.vhost) as operator:
+        operator.call(1, "queue.delete", queue="q")
+        spooled.over()
+        wait_for(lambda: operator.depth("other") == COUNT, 20)
+        wait_for(lambda: aside(accepted) == COUNT, 20, what=lambda: f"{accepted.status()}")
+        # What comes now is not behind it.
+        with spooled.client(accepted, user=user, password="pw") as client:
+            client.select_confirms()
+            task(client, COUNT, "other")
+            assert client.confirmed(1) == set()
+        operator.declare("q")
+    wait_for(lambda: settled(accepted), 30, what=lambda: f"all gone, {waiting(accepted)} wait")
+    assert in_order(arrived(spooled)) == list(range(COUNT))
+    assert in_order(arrived(spooled, "other")) == list(range(COUNT + 1))
+    assert accepted.stop() == 0
+
+
+def test_a_missing_exchange_keeps_what_goes_there_over_a_restart_and_for_a_replay_by_hand(spooled):
+    umbel = spooled.umbel('tier = "durable"\n')
+    with spooled.client(umbel) as client:
+        client.call(1, "exchange.declare", exchange="x", type="direct", durable=True)
+        client.declare("q")
+        client.call(1, "queue.bind", queue="q", exchange="x", routing_key="q")
+        client.select_confirms()
+        spooled.outage()
+        for n in range(COUNT):
+            task(client, n, exchange="x")
+        publish_all(client, 0, 10)
+        assert client.confirmed(COUNT + 10, timeout=20) == set()
+        client.bye()
+    with spooled.node.client(vhost=spooled.vhost) as operator:
+        operator.call(1, "exchange.delete", exchange="x")
+        spooled.over()
+        wait_for(lambda: aside(umbel) == COUNT, 20)
+        wait_for(lambda: operator.depth("q") == 10, 10, what="the others to go")
+        umbel.kill()
+        umbel = spooled.umbel('tier = "durable"\n')
+        wait_for(lambda: aside(umbel) == COUNT, 20, what="it is tried and refused in the next life, too")
+        assert umbel.stop() == 0
+        assert f" {COUNT} " in spooled.command("ls").stdout
+        operator.call(1, "exchange.declare", exchange="x", type="direct", durable=True)
+        operator.call(1, "queue.bind", queue="q", exchange="x", routing_key="q")
+        operator.drain("q")
+    done = spooled.command("replay", "--to", spooled.node.url())
+    assert done.stdout == f"{COUNT} messages published and confirmed\n", done.stderr
+    assert in_order(arrived(spooled)) == list(range(COUNT))
+
+
+def test_what_a_client_that_has_gone_left_in_memory_is_kept_too(spooled, node, user):
+    """Tier window: nothing was on disk when the broker refused it, and nobody is there to be told."""
+    umbel = spooled.umbel(login=False)
+    with spooled.client(umbel, user=user, password="pw") as client:
+        client.declare("q")
+        spooled.outage()
+        for n in range(10):
+            task(client, n)
+        client.bye()
+    permit(node, user, spooled.vhost, "^$")
+    spooled.over()
+    wait_for(lambda: aside(umbel) == 10, 20)
+    permit(node, user, spooled.vhost, ".*")
+    wait_for(lambda: settled(umbel), 30)
+    assert in_order(arrived(spooled)) == list(range(10))
+    assert umbel.stop() == 0
+
+
+def test_what_a_broker_will_never_take_is_not_tried_in_a_circle(spooled):
+    """A TTL that is no number: 406 each time. The others go, and the turns grow apart."""
+    umbel = spooled.umbel('tier = "durable"\n')
+    with spooled.client(umbel) as client:
+        client.declare("q")
+        client.select_confirms()
+        spooled.outage()
+        for n in range(20):
+            client.publish("q", b"%d" % n, delivery_mode=2, **({"expiration": "soon"} if n % 10 == 5 else {}))
+        client.confirmed(20, timeout=20)
+        client.bye()
+    before = closes(spooled.node)
+    spooled.over()
+    wait_for(lambda: aside(umbel) == 2, 20)
+    time.sleep(8)
+    assert closes(spooled.node) - before <= 10
+    assert waiting(umbel) == 2
+    assert in_order(spooled.arrived()) == [n for n in range(20) if n % 10 != 5]
+    assert umbel.stop() == 0
