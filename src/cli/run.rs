@@ -13,7 +13,7 @@ use super::EXIT_CONFIG;
 use crate::admin::{AdminState, Recent, StatusSource};
 use crate::config::{Log, LogFormat};
 use crate::metrics::Metrics;
-use crate::net::{LoadError, Serve, bind, load, serve};
+use crate::net::{Handed, LoadError, Serve, bind, load, serve};
 
 /// Runs the proxy until SIGTERM or SIGINT, then drains.
 pub fn run(path: Option<&Path>) -> ExitCode {
@@ -35,7 +35,15 @@ pub fn run(path: Option<&Path>) -> ExitCode {
     let labels = &loaded.config.metrics;
     let metrics = Arc::new(Metrics::with_labels(labels.task_names_max, labels.queue_names_max));
     let listen = &loaded.config.listen;
-    let listener = match bind(listen.amqp, listen.reuse_port) {
+    let handed = match Handed::take() {
+        Ok(handed) => handed,
+        Err(error) => {
+            tracing::error!(%error, "a socket was handed over (LISTEN_FDS) that cannot be listened on");
+            return ExitCode::FAILURE;
+        }
+    };
+    let shared = listen.reuse_port || handed.amqp.is_some();
+    let listener = match handed.amqp.map_or_else(|| bind(listen.amqp, listen.reuse_port), Ok) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(address = %listen.amqp, %error, "cannot listen for AMQP");
@@ -44,7 +52,7 @@ pub fn run(path: Option<&Path>) -> ExitCode {
     };
     let (source, status) = StatusSource::new();
     if let Some(address) = listen.admin {
-        match bind(address, false) {
+        match handed.admin.map_or_else(|| bind(address, false), Ok) {
             Ok(socket) => {
                 tracing::info!(%address, "admin page");
                 admin(socket, AdminState::new(Arc::clone(&metrics), source, recent));
@@ -55,7 +63,7 @@ pub fn run(path: Option<&Path>) -> ExitCode {
             }
         }
     }
-    match serve(Serve { loaded, metrics, status, seed: rand::random(), listener }) {
+    match serve(Serve { loaded, metrics, status, seed: rand::random(), listener, shared }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot go on");

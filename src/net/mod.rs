@@ -2,6 +2,7 @@
 //!
 //! One data thread: session tasks, link tasks and the Hub share it, so nothing on the way of a publish is locked or handed over.
 
+mod activation;
 mod certificate;
 mod client;
 mod clock;
@@ -28,6 +29,7 @@ mod thread;
 mod tls;
 mod way;
 
+pub use activation::Handed;
 pub use clock::now_us;
 pub use destination::Destination;
 pub use listen::bind;

@@ -38,6 +38,8 @@ pub struct Serve {
     pub seed: [u8; 32],
     /// The AMQP socket, bound.
     pub listener: std::net::TcpListener,
+    /// Others listen on its port, or will when we have gone.
+    pub shared: bool,
 }
 
 /// Runs until told to stop, then drains (SPEC D7).
@@ -66,7 +68,7 @@ pub fn outgoing(config: &Config) -> Result<Vec<Option<Outgoing>>, String> {
 }
 
 async fn live(what: Serve) -> io::Result<()> {
-    let Serve { loaded, metrics, mut status, seed, listener } = what;
+    let Serve { loaded, metrics, mut status, seed, listener, shared } = what;
     let config = &loaded.config;
     let other = |e: String| io::Error::other(e);
     let incoming = config.listen.tls.as_ref().map(tls::incoming).transpose().map_err(other)?;
@@ -76,7 +78,7 @@ async fn live(what: Serve) -> io::Result<()> {
     metrics.config.last_successful.set(1);
     super::reload::in_force(&loaded, &metrics);
     // Whoever shares its port may find its predecessor still draining into the spool.
-    let owned = if config.listen.reuse_port { Owned::Wait } else { Owned::Refuse };
+    let owned = if shared { Owned::Wait } else { Owned::Refuse };
     let shelf = match &config.spool {
         None => None,
         Some(settings) => Some(

@@ -58,7 +58,8 @@ def _in_child(open_files, memory):
 class Process:
     """A running program; its output goes to `log`. `memory`: octets of data (RLIMIT_DATA), beyond which it is given none."""
 
-    def __init__(self, argv, log, env=None, cwd=None, stdin=subprocess.DEVNULL, stdout=None, open_files=OPEN_FILES, memory=None):
+    def __init__(self, argv, log, env=None, cwd=None, stdin=subprocess.DEVNULL, stdout=None, open_files=OPEN_FILES, memory=None,
+                 pass_fds=()):
         self.log = Path(log)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.argv = [str(a) for a in argv]
@@ -66,6 +67,7 @@ class Process:
             self.popen = subprocess.Popen(
                 self.argv, stdin=stdin, stdout=stdout or out, stderr=out if stdout else subprocess.STDOUT,
                 env=env, cwd=cwd, start_new_session=True, preexec_fn=lambda: _in_child(open_files, memory),
+                pass_fds=pass_fds,
             )
         self.pid = self.popen.pid
 
