@@ -100,3 +100,9 @@ fn in_any_world_nothing_is_lost_mixed_reordered_or_answered_twice_third_quarter(
 fn in_any_world_nothing_is_lost_mixed_reordered_or_answered_twice_with_a_failing_disk() {
     quarter(3);
 }
+
+/// Found beyond the million: a publish came home to a lane in the tick that took the lane for idle, and its lease was given back under it.
+#[test]
+fn a_lane_that_something_comes_home_to_is_not_idle() {
+    run(361, 500, false);
+}

@@ -427,7 +427,7 @@ impl World {
 
     fn check(&mut self) {
         if let Err(why) = self.hub.audit() {
-            panic!("the books: {why}");
+            panic!("the books: {why}\n{}", self.hub.describe_lanes().join("\n"));
         }
         // What comes back from disk is bounded by itself.
         let most = self.window_messages + 2 + if self.disk.is_some() { 4096 } else { 0 };

@@ -264,7 +264,10 @@ impl Hub {
             self.link_failed(now, lid, "no confirm within the confirm timeout");
         }
         for lane_id in idle {
-            self.give_back(now, lane_id);
+            // Unless what a lost link had has come home to it meanwhile.
+            if self.lanes.get(lane_id.0).is_some_and(|l| l.sent == 0) {
+                self.give_back(now, lane_id);
+            }
         }
         if self.upstreams.iter().all(|u| u.unsettled == 0) {
             self.spares.shrink();
