@@ -166,9 +166,8 @@ pub(crate) fn read<'a>(sealed: &Sealed<'a>, limits: &BodyLimits) -> Result<Optio
 /// A plain body as a worker's serializer is given it. Those that want bytes fail where it has become text.
 fn text<'a>(sealed: &Sealed<'_>, plain: &'a [u8]) -> Result<Cow<'a, [u8]>, Unreadable> {
     match (sealed.serializer, sealed.encoding) {
-        // Whether it is text or bytes: it is read as UTF-8.
-        (_, Encoding::Bytes | Encoding::Other)
-        | (Serializer::Json | Serializer::Yaml, Encoding::Utf8 | Encoding::Ascii) => Ok(Cow::Borrowed(plain)),
+        // Whether it is text or bytes: its octets are the same.
+        (_, Encoding::Bytes | Encoding::Other | Encoding::Utf8 | Encoding::Ascii) => Ok(Cow::Borrowed(plain)),
         (Serializer::Pickle | Serializer::Msgpack, encoding) if encoding.text(plain).is_some() => {
             Err(Unreadable::Syntax)
         }

@@ -153,7 +153,6 @@ pub(crate) struct Fields<'a> {
     taskset: Option<Option<Text<'a>>>,
     /// Whether `args` is there: a worker lays the headers over such a body, and over no other.
     pub(crate) has_args: bool,
-    pub(crate) has_kwargs: bool,
     /// Whether `retries` is there, whatever it is.
     pub(crate) has_retries: bool,
     marks: Marks,
@@ -196,7 +195,6 @@ impl<'a> Fields<'a> {
                 | b"type"
                 | b"hostname"
                 | b"args"
-                | b"kwargs"
         )
     }
 
@@ -232,7 +230,6 @@ impl<'a> Fields<'a> {
             b"type" => self.marks.kind = true,
             b"hostname" => self.marks.hostname = true,
             b"args" => self.has_args = true,
-            b"kwargs" => self.has_kwargs = true,
             _ => {}
         }
     }
@@ -255,7 +252,6 @@ impl<'a> Fields<'a> {
             time_limit: self.time_limit,
             ignore_result: self.ignore_result,
             has_args: self.has_args,
-            has_kwargs: self.has_kwargs,
             has_retries: self.has_retries,
             marks: self.marks,
         }

@@ -10,8 +10,9 @@
 //! anything else ──────────────────────────────────────────▶ NotTask
 //! ```
 //!
-//! A sign of protocol 1, besides `task` and `id`: the correlation id is the task's id, or the body has `retries`, or `args` and
-//! `kwargs`. Celery and its imitators write at least one of them; other people's JSON with `task` and `id` in it must pass untouched.
+//! A sign of protocol 1, besides `task` and `id`: the correlation id is the task's id, or the body has `retries`. Celery and its
+//! imitators write at least one of them; other people's JSON with `task`, `id`, even `args` and `kwargs` in it must pass untouched
+//! (vector c570-py311-nontask-kombu-producer-json).
 
 use super::body::{self, BodyLimits, Serializer, Unreadable};
 use super::encoding::Encoding;
@@ -123,9 +124,7 @@ fn read_body<'a>(publish: &Publish<'a>, headers: Table<'a>, limits: &BodyLimits)
         Err(unreadable) => return Reading::Unreadable(unreadable),
     };
     if let (Some(name), Some(id)) = (fields.task.take(), &fields.id)
-        && (publish.header.correlation_id() == Some(id.bytes())
-            || fields.has_retries
-            || (fields.has_args && fields.has_kwargs))
+        && (publish.header.correlation_id() == Some(id.bytes()) || fields.has_retries)
     {
         return v1(name, fields, headers);
     }
@@ -201,7 +200,7 @@ mod tests {
         assert_eq!(kind(&none, b"1", b"", br#"{"task": "a", "id": "1"}"#), "v1");
         assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "retries": 0}"#), "v1");
         assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "args": []}"#), "other");
-        assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "args": [], "kwargs": {}}"#), "v1");
+        assert_eq!(kind(&none, b"", b"", br#"{"task": "a", "id": "1", "args": [], "kwargs": {}}"#), "other");
         assert_eq!(kind(&none, b"1", b"", br#"{"task": "a"}"#), "other");
         assert_eq!(kind(&none, b"1", b"", br#"{"task": "a", "id": "1""#), "syntax");
         assert_eq!(kind(&none, b"1", b"", br#"{"task": "\ud800", "id": "1"}"#), "name");
@@ -368,10 +367,11 @@ mod tests {
         assert_eq!(expires_of(&none, kind, Some("binary"), json.as_bytes()), Some(Some(AT)));
         assert_eq!(expires_of(&none, kind, Some("base64"), json.as_bytes()), Some(Some(AT)), "no text codec");
         assert_eq!(expires_of(&none, kind, None, &with_mark), None);
-        // A pickle that has become text is one no longer.
+        // A pickle that has become other text is one no longer; as UTF-8 its octets are what they were, and Python 2 reads them.
         let pickle = b"(dp0\nVtask\np1\nVa\np2\nsVid\np3\nV1\np4\nsVretries\np5\nI0\ns.";
         let pickled = "application/x-python-serialize";
         assert_eq!(expires_of(&none, pickled, Some("binary"), pickle), Some(None));
+        assert_eq!(expires_of(&none, pickled, Some("utf-8"), pickle), Some(None));
         assert_eq!(expires_of(&none, pickled, Some("latin-1"), pickle), None);
     }
 }
