@@ -24,6 +24,8 @@ pub struct Shelf {
     metrics: Arc<Metrics>,
     /// Appended since the last hand-over: an atomic counter for each would cost more than the rest.
     appended: Rc<Cell<u64>>,
+    /// It could not be read, which has been said once.
+    unreadable: Rc<Cell<bool>>,
 }
 
 /// How a spool is.
@@ -70,8 +72,12 @@ pub fn open(settings: &config::Spool, owned: Owned, metrics: &Arc<Metrics>) -> s
     say_recovered(&recovered, metrics);
     let salt = store.salt();
     let found = found(&recovered);
-    let shelf =
-        Shelf { store: Rc::new(RefCell::new(store)), metrics: Arc::clone(metrics), appended: Rc::default() };
+    let shelf = Shelf {
+        store: Rc::new(RefCell::new(store)),
+        metrics: Arc::clone(metrics),
+        appended: Rc::default(),
+        unreadable: Rc::default(),
+    };
     Ok(Opened { shelf, news, salt, found })
 }
 
@@ -207,6 +213,9 @@ impl Shelf {
                 if unsound > 0 {
                     tracing::error!(unsound, "records of the spool failed their check and were set aside");
                 }
+                if self.unreadable.replace(false) {
+                    tracing::info!("the spool can be read again");
+                }
                 self.metrics.delivery.spool.replayed.inc_by(u64_of(records.len()));
                 let records = records.into_iter().map(record).collect();
                 let mut judge = thread.judge.borrow_mut();
@@ -214,7 +223,9 @@ impl Shelf {
             }
             Completion::ReadFailed { queue, why } => {
                 self.metrics.delivery.spool.faults.of(SpoolFault::Read).inc();
-                tracing::warn!(?why, "the spool could not be read; it is tried again");
+                if !self.unreadable.replace(true) {
+                    tracing::warn!(?why, "the spool cannot be read; it is tried again and again");
+                }
                 thread.hub.borrow_mut().spool_read_failed(SpoolQueue(queue.0));
             }
             Completion::Recovered(recovered) => {

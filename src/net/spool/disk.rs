@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
@@ -71,6 +72,36 @@ impl Media for Disk {
             SyncMode::Always => self.file.sync_data(),
             SyncMode::Never => Ok(()),
         }
+    }
+}
+
+/// A medium whose failed syncs are remembered: the kernel tells of each once, counts what it could not write as written, and tries it
+/// never again. Until all of it is written anew, what is read is not what a power cut would leave.
+#[derive(Debug)]
+pub(super) struct Honest {
+    pub(super) under: Arc<dyn Media>,
+    pub(super) unsynced: Arc<AtomicBool>,
+}
+
+impl Media for Honest {
+    fn len(&self) -> io::Result<u64> {
+        self.under.len()
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        self.under.read(at, out)
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.under.write(at, bytes)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.under.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.under.sync().inspect_err(|_| self.unsynced.store(true, Ordering::Release))
     }
 }
 

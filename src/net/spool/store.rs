@@ -25,6 +25,9 @@ type GroupKey = (u64, u64);
 /// Pages that redb keeps in memory.
 const CACHE_BYTES: usize = 8 << 20;
 
+/// Octets copied in one commit.
+const COPY_BYTES: usize = 8 << 20;
+
 /// Why the store could not.
 #[derive(Debug)]
 pub(super) enum StoreError {
@@ -191,6 +194,22 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// Writes all of it into another store, which has nothing yet.
+    pub(super) fn copy_to(&self, other: &Self) -> Result<(), StoreError> {
+        let mut batch = Batch { queues: self.queues()?, done: self.done()?, ..Batch::default() };
+        let (mut bytes, mut outcome) = (0, Ok(()));
+        self.each_group(|key, value| {
+            batch.groups.push((key, value.to_vec()));
+            bytes += value.len();
+            if bytes >= COPY_BYTES && outcome.is_ok() {
+                outcome = other.commit(&std::mem::take(&mut batch));
+                bytes = 0;
+            }
+        })?;
+        outcome?;
+        other.commit(&batch)
     }
 
     /// Gives room that nothing uses back to the disk. Slow where much is kept.

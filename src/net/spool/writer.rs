@@ -32,7 +32,7 @@ const COMMIT_BYTES: usize = 4 << 20;
 /// Removals alone wait this long for others, or for an append.
 const REMOVALS_WAIT: Duration = Duration::from_millis(20);
 /// How long between two tries to be well again: at first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// A spool that nobody has asked anything for this long may be compacted.
 const IDLE: Duration = Duration::from_secs(2);
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 mod draft;
@@ -63,6 +64,8 @@ pub(super) struct Keeper {
     health: SpoolHealth,
     /// It has been open in this life: what was told to be on disk has been synced since, and is not looked for again.
     known: bool,
+    /// A sync has failed: the store's file is not believed until it has been written anew.
+    unsynced: Arc<AtomicBool>,
     /// Octets of the ballast, once one was made.
     ballast: Option<u64>,
     /// Runs of an older epoch come back unwritten: something before them did too.
@@ -249,6 +252,10 @@ impl Keeper {
     pub(super) fn retry(&mut self, now_us: u64) {
         let late = self.place.is_none();
         if self.store.is_none() {
+            let probed = self.place.as_ref().map_or(Ok(()), Place::probe).map_err(|e| SpoolHealth::of_io(&e));
+            if let Err(health @ SpoolHealth::Failed(_)) = probed {
+                return self.turn(health);
+            }
             let outcome =
                 if late { self.begin(now_us).map(Some) } else { self.reopen(now_us).map(|()| None) };
             match outcome {

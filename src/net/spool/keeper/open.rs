@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::super::disk::{Media, Overlay, SyncMode};
+use super::super::disk::{Honest, Media, Overlay, SyncMode};
 use super::super::index::Index;
 use super::super::place::Place;
 use super::super::report::{Recovered, SpoolHealth};
@@ -41,6 +42,7 @@ impl Keeper {
             unsaved: Vec::new(),
             health: SpoolHealth::Ok,
             known: false,
+            unsynced: Arc::default(),
             ballast: None,
             epoch: 0,
             unsound: 0,
@@ -134,6 +136,11 @@ impl Keeper {
             }
             other => other?,
         };
+        let store = if self.unsynced.load(Ordering::Acquire) {
+            self.rewrite(place, &file, &draft, store)?
+        } else {
+            store
+        };
         recovered.salvaged += u64_of(raised.len());
         salvage::restore(raised.into_iter().map(Ok), &finds.queues, &store, self.seed())?;
         self.load(place, store, &mut recovered)?;
@@ -160,7 +167,37 @@ impl Keeper {
 
     fn medium(&self, file: &Path) -> Result<Arc<dyn Media>, StoreError> {
         let sync = if self.settings.fsync { SyncMode::Always } else { SyncMode::Never };
-        (self.opener)(file, sync).map_err(StoreError::Io)
+        let under = (self.opener)(file, sync).map_err(StoreError::Io)?;
+        Ok(Arc::new(Honest { under, unsynced: Arc::clone(&self.unsynced) }))
+    }
+
+    /// After a failed sync: all that the store holds is written into a new file, which takes its place once it is on disk. Where there is
+    /// no room for two, the old one goes on, as it would without us.
+    fn rewrite(&self, place: &Place, file: &Path, draft: &Path, store: Store) -> Result<Store, StoreError> {
+        let _ = std::fs::remove_file(draft);
+        self.unsynced.store(false, Ordering::Release);
+        let copied = self.medium(draft).and_then(Store::open).and_then(|fresh| store.copy_to(&fresh));
+        let swapped = copied
+            .and_then(|()| std::fs::rename(draft, file).and_then(|()| place.sync()).map_err(StoreError::Io));
+        match swapped {
+            Ok(()) => {
+                drop(store);
+                tracing::info!("the spool's store was written anew, for a sync had failed");
+                Store::open(self.medium(file)?)
+            }
+            Err(error) => {
+                let _ = std::fs::remove_file(draft);
+                self.unsynced.store(true, Ordering::Release);
+                if SpoolHealth::of(&error) != SpoolHealth::Full {
+                    return Err(error);
+                }
+                tracing::error!(
+                    %error,
+                    "after a failed sync the spool's store could not be written anew: a power cut may damage it"
+                );
+                Ok(store)
+            }
+        }
     }
 
     fn set_aside(

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod full;
 mod model;
+mod unsynced;
 
 use std::io;
 use std::sync::Arc;
