@@ -91,6 +91,19 @@ def every_bound_reached_with_confirms(world):
     world.check("refusals are counted", world.umbels[0].metric("umbel_publishes_refused_total") >= nacked)
 
 
+def refused_with_506(world, producer):
+    """Of a producer that came once and was refused: what it had sent behind the refused publish is what its exception tells it of."""
+    lines = producer.journal_file.read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("e"))
+    world.check(f"it is a 506: {lines[first]}", "506" in lines[first])
+    # What was on the wire when the refusal came is not accepted: it is behind the publish that was refused.
+    text = [line for line in lines if line.startswith("r")]
+    refused = int(world.umbels[0].metric("umbel_publishes_refused_total"))
+    accepted = int(world.umbels[0].metric("umbel_publishes_accepted_total"))
+    world.note(f"{len(text)} calls had returned, {accepted} accepted, {refused} refused")
+    producer.journal_file.write_text("\n".join(text[:accepted - refused] + [line for line in lines if line.startswith("e")]) + "\n")
+
+
 @scenario("window and spool full in an outage: producers without confirms", rows=(12, 14), accepted=500, exceptions=None)
 def every_bound_reached_without_confirms(world):
     """connection.close 506 within a second. What the producer had sent behind the refused one is what its exception tells it of."""
@@ -102,15 +115,7 @@ def every_bound_reached_without_confirms(world):
     relay.heal()
     world.healed()
     world.sleep(0.5)
-    lines = producer.journal_file.read_text().splitlines()
-    first = next(n for n, line in enumerate(lines) if line.startswith("e"))
-    world.check(f"it is a 506: {lines[first]}", "506" in lines[first])
-    # What was on the wire when the refusal came is not accepted: it is behind the publish that was refused.
-    text = [line for line in lines if line.startswith("r")]
-    refused = int(world.umbels[0].metric("umbel_publishes_refused_total"))
-    accepted = int(world.umbels[0].metric("umbel_publishes_accepted_total"))
-    world.note(f"{len(text)} calls had returned, {accepted} accepted, {refused} refused")
-    producer.journal_file.write_text("\n".join(text[:accepted - refused] + [line for line in lines if line.startswith("e")]) + "\n")
+    refused_with_506(world, producer)
 
 
 @scenario("kill -9 at random instants under load, tier durable, producers with confirms", rows=42, short=True, exceptions=None, slowest=None,
