@@ -32,6 +32,10 @@ pub fn publish(metrics: &Metrics, before: &mut Counters, now: &Counters) {
     exits
         .of(SpoolExit::Forwarded)
         .inc_by(d(|c| c.records_done.saturating_sub(c.replayed_expired + c.replayed_refused)));
+    let aged = d(|c| c.spool_aged);
+    if aged > 0 {
+        tracing::warn!(messages = aged, "messages waited longer than spool.max_age, and are gone");
+    }
     exits.of(SpoolExit::Moved).inc_by(d(|c| c.records_moved));
     exits.of(SpoolExit::Expired).inc_by(d(|c| c.replayed_expired));
     exits.of(SpoolExit::Refused).inc_by(d(|c| c.replayed_refused));
@@ -101,8 +105,8 @@ fn mistakes(metrics: &Metrics, missing: u64, turned_back: u64) {
 }
 
 /// What waits on disk.
-pub fn spool(metrics: &Metrics, shelf: &super::shelf::Shelf, now: crate::session::Now) {
-    let look = shelf.look(now.wall_us);
+pub fn spool(metrics: &Metrics, shelf: &super::shelf::Shelf) {
+    let look = shelf.look();
     let set = |gauge: &crate::metrics::IntGauge, n: u64| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
     set(&metrics.delivery.spool.messages, look.records);
     set(&metrics.delivery.spool.bytes, look.bytes);

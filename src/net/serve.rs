@@ -263,7 +263,7 @@ fn tick_once(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf:
     }
     poll(thread, shelf);
     if let Some(shelf) = shelf {
-        super::counters::spool(&thread.metrics, shelf, thread.now());
+        super::counters::spool(&thread.metrics, shelf);
     }
     if let (Some(memory), Some(shelf)) = (&*thread.memory.borrow(), shelf) {
         memory.tick(&mut thread.hub.borrow_mut(), shelf.is_ours());

@@ -253,15 +253,13 @@ impl Shelf {
     }
 
     /// What waits, and whether more is taken.
-    pub fn look(&self, now_us: i64) -> ShelfLook {
+    pub fn look(&self) -> ShelfLook {
         let store = self.store.borrow();
         let g = store.gauges();
-        let now = u64::try_from(now_us).unwrap_or(0);
-        let age = g.oldest_us().map_or(0, |at| now.saturating_sub(at) / 1_000_000);
         ShelfLook {
             records: g.records(),
             bytes: g.bytes(),
-            oldest_seconds: age,
+            oldest_seconds: store.oldest_age().unwrap_or_default().as_secs(),
             unsound: g.unsound(),
             error: (*store.health() != SpoolHealth::Ok).then(|| format!("{:?}", store.health())),
         }

@@ -114,7 +114,7 @@ impl Reporter {
                 listed: sessions.iter().map(|s| session(s, thread, &name)).collect(),
             },
             spool: loaded.config.spool.as_ref().zip(shelf).map(|(settings, shelf)| {
-                let look = shelf.look(now.wall_us);
+                let look = shelf.look();
                 SpoolStatus {
                     path: settings.path.clone(),
                     accepting: look.error.is_none() && look.bytes < settings.max_bytes,

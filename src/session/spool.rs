@@ -35,7 +35,7 @@ pub const HAS_NEEDS: u32 = 4;
 pub struct SpoolAppend<'a> {
     /// Whose order it keeps.
     pub lane: u64,
-    /// When it was accepted, microseconds since 1970.
+    /// When it was accepted, microseconds since 1970 by the clock that ages are counted by.
     pub at_us: i64,
     /// `ONLY_HERE`, `DECLARES`, `HAS_NEEDS`.
     pub flags: u32,

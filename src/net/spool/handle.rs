@@ -13,7 +13,7 @@ use super::block::{self, Head, Kind};
 use super::keeper::{self, Keeper, Opener, Run};
 use super::queue::{self, GROUP_MAX, QueueId, QueueKey};
 use super::report::{Completion, Gauges, Recovered, SpoolHealth};
-use super::writer::{self, Answer, Command, Waker, Writer};
+use super::writer::{self, Ages, Answer, Command, Waker, Writer};
 use super::{Publish, Refused, SpoolSettings};
 use crate::wire::num::u64_of;
 
@@ -57,6 +57,7 @@ pub struct Spool {
     /// Given back before they were handed over.
     own: VecDeque<Completion>,
     gauges: Arc<Gauges>,
+    ages: Ages,
     health: SpoolHealth,
     epoch: u64,
     /// Records handed over and not answered.
@@ -96,12 +97,14 @@ impl Spool {
         // Where the directory could not be read, logins are hashed with a secret of this life only.
         let salt = keeper.salt().unwrap_or_else(rand::random);
         let health = keeper.health().clone();
+        let ages = Ages::begin();
         let writer = Writer {
             keeper,
             commands: inbox,
             answers: outbox,
             waker,
             gauges: Arc::clone(&gauges),
+            ages,
             group_commit: settings.group_commit,
         };
         let thread = std::thread::Builder::new().name("spool".into()).spawn(move || writer.run())?;
@@ -114,6 +117,7 @@ impl Spool {
             answers,
             own: VecDeque::new(),
             gauges,
+            ages,
             health,
             epoch: 0,
             unanswered: 0,
@@ -152,6 +156,13 @@ impl Spool {
     #[must_use]
     pub fn gauges(&self) -> Arc<Gauges> {
         Arc::clone(&self.gauges)
+    }
+
+    /// How long the oldest record has waited.
+    #[must_use]
+    pub fn oldest_age(&self) -> Option<Duration> {
+        let now_us = self.ages.now_us();
+        self.gauges.oldest_us().map(|at| Duration::from_micros(now_us.saturating_sub(at)))
     }
 
     /// Whether nothing is on its way to the disk.

@@ -43,6 +43,7 @@ pub(super) struct Writer {
     pub(super) answers: SyncSender<Answer>,
     pub(super) waker: Waker,
     pub(super) gauges: Arc<Gauges>,
+    pub(super) ages: Ages,
     /// Commits are this far apart, unless much is waiting, or one record at a time; and none waits longer than the one before it took.
     pub(super) group_commit: Duration,
 }
@@ -87,7 +88,7 @@ impl Writer {
                 due.removals = self.keeper.has_changes().then(|| now + REMOVALS_WAIT);
             }
             for (queue, after, max_bytes) in reads.drain(..) {
-                self.keeper.read(queue, after, max_bytes, now_us());
+                self.keeper.read(queue, after, max_bytes, self.ages.now_us());
             }
             self.mend(&mut due, now);
             self.answer();
@@ -200,8 +201,27 @@ fn instant() -> Instant {
     Instant::now()
 }
 
+/// Unix time as it was when this began, and steady from then on: what waits does not age by a jump of the wall clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ages {
+    since: Instant,
+    since_us: u64,
+}
+
+impl Ages {
+    pub(super) fn begin() -> Self {
+        Self { since: instant(), since_us: now_us() }
+    }
+
+    /// Microseconds.
+    pub(super) fn now_us(&self) -> u64 {
+        let elapsed = u64::try_from(instant().saturating_duration_since(self.since).as_micros());
+        self.since_us.saturating_add(elapsed.unwrap_or(u64::MAX))
+    }
+}
+
 /// Microseconds of Unix time.
-#[expect(clippy::disallowed_methods, reason = "records age by the wall clock, across restarts")]
+#[expect(clippy::disallowed_methods, reason = "what is of an earlier life is known by the wall clock")]
 pub(super) fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)

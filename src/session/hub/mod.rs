@@ -133,6 +133,8 @@ pub struct Hub {
     backlogs: Slab<crate::session::backlog::Backlog>,
     /// Messages of the spool that go out again in a second.
     replay_rate: Option<u64>,
+    /// Of the clock that the spool counts ages by.
+    ages_from_us: i64,
     /// Something that was read found no room on its lane.
     replay_due: bool,
     spool_dirty: bool,
@@ -195,6 +197,7 @@ impl Hub {
             spool: None,
             backlogs: Slab::new(),
             replay_rate: None,
+            ages_from_us: 0,
             replay_due: false,
             spool_dirty: false,
             watch_deliveries: false,

@@ -66,6 +66,7 @@ impl Hub {
         judge: &mut dyn Judge,
     ) -> (usize, End) {
         let nothing = (0, End::Other);
+        let at_us = self.accepted_us(now);
         let Self {
             sessions,
             lanes,
@@ -115,15 +116,7 @@ impl Hub {
         let journal = spool.as_deref_mut().zip(backlog).and_then(|(spool, (id, backlog))| {
             let (lane, whose) = (*lane_id, Whose { sid, serial: *serial, channel: ch.0 });
             let queue = backlog.main.queue?;
-            Some(Journal {
-                spool,
-                queue,
-                backlog: id,
-                line: &mut backlog.main,
-                lane,
-                whose,
-                at_us: now.wall_us,
-            })
+            Some(Journal { spool, queue, backlog: id, line: &mut backlog.main, lane, whose, at_us })
         });
         // The first of a login's publishes makes its backlog.
         if by_tier && journal.is_none() {

@@ -36,10 +36,17 @@ impl Hub {
         replay_rate: Option<u64>,
     ) {
         self.spool = Some(spool);
+        self.ages_from_us = now.wall_us.saturating_sub(micros(now));
         self.replay_rate = replay_rate;
         for queue in found {
             self.spool_found(now, queue);
         }
+    }
+
+    /// When something is accepted, as the spool counts it: by the wall clock of our beginning, steady since, so that what waits does not age
+    /// by a jump.
+    pub(super) fn accepted_us(&self, now: Now) -> i64 {
+        self.ages_from_us.saturating_add(micros(now))
     }
 
     /// Whether there is a spool that would take a publish.
@@ -110,7 +117,8 @@ impl Hub {
     ) -> Option<Record> {
         let queue = self.line_queue(b, which)?;
         let (method, header, body) = parts;
-        let append = SpoolAppend { lane: u64_of(lane.0), at_us: now.wall_us, flags, method, header, body };
+        let at_us = self.accepted_us(now);
+        let append = SpoolAppend { lane: u64_of(lane.0), at_us, flags, method, header, body };
         let number = self.spool.as_mut()?.append(queue, &append)?;
         let line = self.backlogs.get_mut(b.index())?.line(which);
         line.waiting += 1;
@@ -281,6 +289,11 @@ impl Hub {
         }
         spool.flush();
     }
+}
+
+/// Of the steady clock.
+fn micros(now: Now) -> i64 {
+    i64::try_from(now.ms.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 /// What can be said twice, and must be said before publishes that follow it.

@@ -62,9 +62,9 @@ class World:
                 if name not in self.queues:
                     self.queues.append(name)
 
-    def relay(self, target):
+    def relay(self, target, at=("127.0.0.1", 0)):
         """A relay of ours in front of something with an `address`."""
-        self.relays.append(Relay(target.address if hasattr(target, "address") else target))
+        self.relays.append(Relay(target.address if hasattr(target, "address") else target, at))
         return self.relays[-1]
 
     def door(self, target, rules="", upstream_options="", eager=True, **options):

@@ -1,7 +1,13 @@
-"""What the machine itself does: a disk that answers EIO (SPEC D4)."""
+"""What the machine itself does: a disk that answers EIO, a wall clock that jumps, a name that moves (SPEC D3, D4, P4)."""
 
+import datetime
+import socket
+import time
+
+from harness.wire import Client
 from kit.scenario import scenario
 from kit.shim import READS, SYNCS, WRITES, Shim
+from kit.world import EAGER
 
 from .spool import WINDOW, durable, refused_with_506, spooled
 
@@ -97,3 +103,129 @@ def disk_that_fails_in_an_outage_without_confirms(world):
     world.healed()
     well_again(world, door)
     refused_with_506(world, producer)
+
+
+def expiring(world, door, expires):
+    """One task for each moment (seconds of the real clock), confirmed; they go to a queue of their own."""
+    with Client.open(door.address, vhost=world.vhost) as client:
+        client.select_confirms()
+        for moment in expires:
+            text = datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).isoformat()
+            client.publish("tasks", b"[[], {}, {}]", headers={"task": "t", "id": "1", "expires": text}, content_type="application/json",
+                           content_encoding="utf-8", correlation_id="1")
+        client.confirmed(len(expires))
+
+
+@scenario("the wall clock jumps an hour ahead, and two hours back, under load and in an outage; max_age 30 minutes", rows=49, short=True)
+def clock_that_jumps(world):
+    """Connections, heartbeats and confirms do not notice; what waits on disk does not age by it; `expires` is judged by the clock as it is."""
+    shim = Shim(world.place)
+    revoke = '[[rules]]\nname = "expired"\nexpiry = { action = "revoke" }\n'
+    door, relay = spooled(world, options=f'max_age = "30m"\n{revoke}', env=shim.env)
+    node = world.broker
+    with node.client(vhost=world.vhost) as direct:
+        direct.declare("tasks")
+    world.raw(door, channels=2, rate=400, heartbeat=2)
+    world.raw(door, rate=200, confirms=True, window=5000, heartbeat=2)
+    arrived = 0
+    for hours in (1, -1, 0):
+        shim.jump(hours * 3600)
+        world.sleep(0.5)
+        now = time.time() + hours * 3600
+        before = door.metric("umbel_publishes_expired_total")
+        expiring(world, door, [now + 60, now - 60, now + 600])
+        arrived += 2
+        world.wait(lambda: node.depth("tasks", world.vhost) == arrived, 5, f"{arrived} tasks that have not expired")
+        world.check(f"one of three had expired, {hours} h away", door.metric("umbel_publishes_expired_total") - before == 1)
+    for hours in (1, -1):
+        relay.cut()
+        world.wait(lambda: world.watches[door.name].last.get("umbel_spool_messages", 0) > 200, 15, "a filled spool")
+        shim.jump(hours * 3600)
+        world.sleep(0.5)
+        oldest = door.status()["spool"]["oldest_seconds"]
+        world.check(f"the oldest on disk is {oldest} s old", oldest < 60)
+        relay.heal()
+        world.healed()
+        world.wait(lambda: door.metric("umbel_spool_messages") == 0, 15, "an empty spool")
+        shim.jump(0)
+    world.check("nothing has aged", door.metric("umbel_spool_exits_total", outcome="expired") == 0)
+
+
+class Names:
+    """An /etc/hosts of its own, for whoever runs behind `prefix`: a mount that only its own namespace has."""
+
+    def __init__(self, world, **addresses):
+        self.file = world.place / "hosts"
+        self.say(**addresses)
+        self.prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', self.file]
+
+    def say(self, **addresses):
+        """In place: the mount is of this file, not of its name."""
+        self.file.write_text("127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in addresses.items()))
+
+
+@scenario("the upstream's name moves to another address, to none, and back, tier window", rows=55, short=True)
+def name_that_moves(world):
+    """Each dial asks anew; a connection that lives is not disturbed by what its name says by now."""
+    node = world.node()
+    world.queue("q")
+    first = world.relay(node)
+    second = world.relay(node, at=("127.0.0.2", first.port))
+    names = Names(world, broker=first.address[0])
+    umbel = world.umbel(f"amqp://broker:{first.port}", upstream_options=EAGER, under=names.prefix)
+    world.raw(umbel, rate=300)
+    world.sleep(0.5)
+    names.say(broker="127.0.0.2")
+    world.sleep(0.5)
+    world.check("a connection that lives stays where it is", second.accepted == 0)
+    first.cut()
+    world.wait(lambda: second.accepted, 5, "a dial of the new address")
+    world.wait(lambda: umbel.status()["upstreams"][0]["state"] == "up", 5, "the upstream there")
+    names.say()
+    second.reset()
+    world.wait(lambda: umbel.status()["upstreams"][0]["state"] != "up", 5, "the outage to be seen")
+    world.sleep(0.5)
+    world.check("the log names the name", f"broker:{first.port}" in umbel.logged())
+    dials = first.accepted
+    first.heal()
+    names.say(broker="127.0.0.1")
+    world.healed()
+    world.wait(lambda: first.accepted > dials, 5, "a dial of the first address")
+    world.sleep(0.5)
+
+
+class Silent:
+    """An address where nobody answers: its queue of connections is full, so the kernel drops who comes."""
+
+    def __init__(self, at):
+        self.listener = socket.socket()
+        self.listener.bind(at)
+        self.listener.listen(0)
+        self.inside = []
+        for _ in range(8):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(at)
+            self.inside.append(client)
+
+    def stop(self):
+        for each in (self.listener, *self.inside):
+            each.close()
+
+
+@scenario("the upstream's name has two addresses, the first of them silent", rows=(5, 55))
+def name_with_a_silent_address(world):
+    """No outage: the silent one takes its share of the time for a dial, and the other is tried."""
+    node = world.node()
+    world.queue("q")
+    relay = world.relay(node, at=("127.0.0.2", 0))
+    world.end_with(Silent(("127.0.0.1", relay.port)))
+    names = Names(world)
+    names.file.write_text("127.0.0.1 localhost\n127.0.0.1 broker\n127.0.0.2 broker\n")
+    umbel = world.umbel(f"amqp://broker:{relay.port}", upstream_options=EAGER, under=names.prefix)
+    world.raw(umbel, rate=300)
+    for _ in range(2):
+        world.sleep(0.5)
+        relay.reset()
+    world.healed()
+    world.sleep(1.5)

@@ -91,6 +91,27 @@ def every_bound_reached_with_confirms(world):
     world.check("refusals are counted", world.umbels[0].metric("umbel_publishes_refused_total") >= nacked)
 
 
+@scenario("broker away for 6 s, max_age 3 s", rows=(4, 50), lost=None)
+def older_than_max_age(world):
+    """What has waited longer than it may is left out, counted and told, neither more nor less; what is younger arrives, in order."""
+    door, relay = spooled(world, options='max_age = "3s"')
+    producer = world.raw(door, rate=400)
+    world.sleep(0.5)
+    relay.cut()
+    world.sleep(6)
+    relay.heal()
+    world.healed()
+    world.sleep(1)
+    world.loads.stop()
+    world.wait(lambda: door.metric("umbel_spool_messages") == 0, 10, "an empty spool")
+    aged = door.metric("umbel_spool_exits_total", outcome="expired")
+    arrived = sum(world.broker.depth(queue, world.vhost) for queue in world.queues)
+    world.note(f"{aged:.0f} left out, of {producer.returned()}")
+    world.check(f"{producer.returned()} accepted = {arrived} arrived + {aged:.0f} left out", producer.returned() == arrived + aged)
+    world.check("about 3 s' worth of them, at 400 a second", 600 < aged < 2000)
+    world.check("the log says so", "waited longer than spool.max_age" in door.logged())
+
+
 def refused_with_506(world, producer):
     """Of a producer that came once and was refused: what it had sent behind the refused publish is what its exception tells it of."""
     lines = producer.journal_file.read_text().splitlines()

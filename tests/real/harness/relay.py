@@ -29,7 +29,7 @@ class Way:
 class Relay:
     """Between `clients` (who connect to `address`) and `target`. `to_target` and `to_client` are its two ways."""
 
-    def __init__(self, target):
+    def __init__(self, target, at=("127.0.0.1", 0)):
         self.target = target
         self.to_target, self.to_client = Way(), Way()
         self.refusing = False
@@ -37,7 +37,7 @@ class Relay:
         self._pairs = set()
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind(at)
         self._listener.listen(512)
         self._listener.setblocking(False)
         self.address = self._listener.getsockname()

@@ -17,7 +17,7 @@ BINARY = Path(os.environ.get("UMBEL_BINARY", ROOT / "target" / "debug" / "umbel"
 class Umbel:
     """`rules` is TOML put behind [listen] and [upstreams.default]; `whole` replaces the file altogether ({amqp}, {admin} and {upstream} are filled in)."""
 
-    def __init__(self, directory, upstream, rules="", whole=None, upstream_options="", name="umbel", listen="", env=None, **limits):
+    def __init__(self, directory, upstream, rules="", whole=None, upstream_options="", name="umbel", listen="", env=None, under=(), **limits):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.name = name
@@ -28,6 +28,7 @@ class Umbel:
         self.config = self.directory / f"{name}.toml"
         self.log = self.directory / f"{name}.log"
         self.env = {**os.environ, "RUST_BACKTRACE": "1", "RUST_LOG": os.environ.get("UMBEL_LOG", "info"), **(env or {})}
+        self.under = [*under]  # what runs it: a command that ends in executing its arguments
         self.process, self.limits = None, limits  # of its process: open_files, memory
         self.write_config(rules)
 
@@ -54,7 +55,7 @@ class Umbel:
 
     def start(self, ready=True, timeout=15):
         assert BINARY.exists(), f"{BINARY} is not there: cargo build makes it (tests/run does)"
-        self.process = Process([BINARY, "run", "--config", self.config], self.log, env=self.env, cwd=self.directory, **self.limits)
+        self.process = Process([*self.under, BINARY, "run", "--config", self.config], self.log, env=self.env, cwd=self.directory, **self.limits)
         if ready:
             wait_for(self._ready, timeout, 0.03, what=lambda: f"/readyz of {self.name}\n{self.process.tail()}")
         return self
