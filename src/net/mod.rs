@@ -3,6 +3,7 @@
 //! One data thread: session tasks, link tasks and the Hub share it, so nothing on the way of a publish is locked or handed over.
 
 mod activation;
+mod batch;
 mod certificate;
 mod client;
 mod clock;

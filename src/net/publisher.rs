@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::batch::{Batch, CHANNEL, Fate, Message};
 use super::destination::Destination;
 use super::spool::Record;
 use super::tls::Transport;
 use crate::session::spool::{HAS_NEEDS, Needs};
 use crate::session::{Authored, Credentials};
 use crate::wire::Reader;
-use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_body, write_frame};
+use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
 use crate::wire::method::{self, MethodId, MethodWriter, Tune};
 
 /// From connect to TLS.
@@ -21,49 +22,6 @@ const DIAL_MS: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The frame_max asked for.
 const FRAME_MAX: u32 = 131_072;
-const CHANNEL: ChannelId = ChannelId(1);
-
-/// What became of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// The broker has it.
-    Confirmed,
-    /// It does not: why.
-    Kept(String),
-}
-
-/// Messages to be published together.
-#[derive(Debug, Default)]
-pub struct Batch<'a>(Vec<Message<'a>>);
-
-#[derive(Debug)]
-struct Message<'a> {
-    method: &'a [u8],
-    header: &'a [u8],
-    body: &'a [u8],
-}
-
-impl<'a> Batch<'a> {
-    /// A basic.publish payload, a content header payload, a body.
-    pub fn push(&mut self, method: &'a [u8], header: &'a [u8], body: &'a [u8]) {
-        self.0.push(Message { method, header, body });
-    }
-}
-
-impl Message<'_> {
-    fn place(&self) -> Option<(&[u8], &[u8])> {
-        let (_, args) = method::split(self.method).ok()?;
-        method::publish(args).ok().map(|p| (p.exchange, p.routing_key))
-    }
-
-    /// Mandatory, so that the broker says where no queue takes it.
-    fn write(&self, out: &mut Vec<u8>, frame_max: u32) {
-        let (exchange, key) = self.place().unwrap_or_default();
-        write_frame(out, FrameKind::Method, CHANNEL, &method::write_publish(exchange, key, true));
-        write_frame(out, FrameKind::Header, CHANNEL, self.header);
-        write_body(out, CHANNEL, self.body, frame_max);
-    }
-}
 
 /// Why a batch did not get all its answers.
 enum Stop {
@@ -215,7 +173,9 @@ impl Publisher {
                     for (n, returned) in settled.into_values() {
                         let fate = match (id == MethodId::BASIC_ACK, returned) {
                             (true, false) => Fate::Confirmed,
-                            (true, true) => Fate::Kept(unroutable(batch.0.get(n))),
+                            (true, true) => {
+                                Fate::Kept(batch.0.get(n).map_or_else(String::new, Message::unroutable))
+                            }
                             (false, _) => Fate::Kept("the broker refused it (basic.nack)".to_owned()),
                         };
                         if let Some(slot) = fates.get_mut(n) {
@@ -403,10 +363,4 @@ fn returned(payload: &[u8]) -> Option<(&[u8], &[u8])> {
     reader.u16().ok()?;
     reader.shortstr().ok()?;
     Some((reader.shortstr().ok()?, reader.shortstr().ok()?))
-}
-
-fn unroutable(message: Option<&Message<'_>>) -> String {
-    let (exchange, key) = message.and_then(Message::place).unwrap_or_default();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("no queue takes it (exchange '{}', routing key '{}')", text(exchange), text(key))
 }

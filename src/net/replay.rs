@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::batch::{Batch, Fate};
 use super::clock::{now_us, wall_us};
 use super::destination::Destination;
-use super::publisher::{Batch, Fate, Publisher};
+use super::publisher::Publisher;
 use super::spool::{Asks, Custody, QueueReport, Record, Selection, asks};
 use crate::session::{Authored, Decision, Judge, Now, PublishView, SessionFacts};
 use crate::wire::num::usize_clamped;

@@ -9,15 +9,15 @@
 //! ```
 
 use super::aspects::{AdmissionAction, ExpiryAction, ExpiryRule, Packing};
+use super::case::Case;
 use super::matching::{Context, Message};
 use super::memo::{Memo, Plan};
 use super::moments::{expired_at, imposed, ttl};
-use super::queue::Queues;
 use super::route::{Force, Target};
 use super::rule::{Aspect, Mode, Rule};
 use super::verdict::{By, Fate, Refusal, Verdict};
 use super::{CompressionRule, Policy};
-use crate::celery::{Task, delayed};
+use crate::celery::Task;
 use crate::wire::num::{same, usize_of};
 
 /// A route's codec leaves smaller bodies alone.
@@ -32,46 +32,6 @@ pub struct Expired<'p> {
     pub at: i64,
     /// The rule that says so.
     pub by: By,
-}
-
-/// A message and where it is meant to go: what every rule is asked about.
-struct Case<'a> {
-    context: &'a Context<'a>,
-    message: &'a Message<'a>,
-    queues: &'a Queues,
-    /// A delayed delivery's bits, which no rule sees or moves.
-    bits: &'a [u8],
-    key: &'a [u8],
-}
-
-impl<'a> Case<'a> {
-    fn new(policy: &'a Policy, context: &'a Context<'a>, message: &'a Message<'a>) -> Self {
-        let (bits, key) = if delayed::is_delayed_exchange(message.exchange) {
-            delayed::split(message.routing_key)
-        } else {
-            (Default::default(), message.routing_key)
-        };
-        Self { context, message, queues: policy.queues(), bits, key }
-    }
-
-    fn holds(&self, rule: &Rule) -> bool {
-        let queue = || {
-            let exchange = if self.bits.is_empty() { self.message.exchange } else { Default::default() };
-            self.queues.meant(exchange, self.key)
-        };
-        let queue = rule.matches.queue.as_ref().and_then(|_| queue());
-        rule.matches.holds(self.context, self.message, queue, self.key)
-    }
-
-    /// Whether the producer sent it where everything goes that nobody routed.
-    fn is_default(&self) -> bool {
-        if self.bits.is_empty() {
-            return self.queues.is_default(self.message.exchange, self.key);
-        }
-        let settings = self.queues.settings();
-        self.key == settings.default_queue.as_bytes()
-            || self.key == self.queues.default_routing_key().as_bytes()
-    }
 }
 
 impl Policy {

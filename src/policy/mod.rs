@@ -4,6 +4,7 @@
 //! sockets; [`edit`] is the only place that touches bytes, and it changes what the verdict says and nothing else.
 
 mod aspects;
+mod case;
 pub mod edit;
 mod judge;
 mod matching;

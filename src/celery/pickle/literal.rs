@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Item;
+use super::machine::Item;
 use crate::celery::body::Unreadable;
 use crate::celery::json::push_code;
 use crate::wire::num::{usize_clamped, usize_of};

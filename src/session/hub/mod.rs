@@ -7,6 +7,7 @@ mod assembly;
 mod audit;
 mod author;
 mod barrier;
+mod blame;
 mod blocked;
 mod books;
 mod channel;
