@@ -112,6 +112,20 @@ def vhost(node):
 
 
 @pytest.fixture
+def client(via, vhost):
+    """A connection that goes where `via` says, on channel 1."""
+    with via.client(vhost=vhost) as client:
+        yield client
+
+
+@pytest.fixture
+def direct(node, vhost):
+    """A connection to the broker itself, on channel 1."""
+    with node.client(vhost=vhost) as client:
+        yield client
+
+
+@pytest.fixture
 def make_umbel(place):
     """Umbels of the test's own: `make_umbel(node.url(), rules)`."""
     made = []

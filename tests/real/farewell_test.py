@@ -2,13 +2,12 @@
 
 import contextlib
 import socket
-import struct
 import time
 
 import pytest
 
 from harness.process import wait_for
-from harness.wire import BODY, HEADER, METHOD, Client, Refused, frame, header, method
+from harness.wire import BODY, HEADER, METHOD, Refused, frame, header, method
 
 MIB = 1 << 20
 

@@ -1,56 +1,17 @@
 """When a link, a broker or Umbel itself dies: nothing that was accepted is lost, and order is kept. The oracle is a drain of the broker."""
 
-import socket
-import threading
 import time
 
 import pytest
 
 from harness import wire
 from harness.celery import Producer, Worker
+from harness.load import Load, all_there, first_times
 from harness.process import free_port, wait_for
 from harness.wire import Refused
 
 # Quick to notice a silent broker, quick to come back.
 EAGER = 'heartbeat = "2s"\nconfirm_timeout = "4s"\nconnect_timeout = "2s"\n[upstreams.default.retry]\ninterval_start = "0s"\ninterval_step = "100ms"\ninterval_max = "500ms"\n'
-
-
-def first_times(bodies):
-    """In the order of their first arrival; duplicates are allowed after a link died."""
-    return list(dict.fromkeys(bodies))
-
-
-class Load(threading.Thread):
-    """Publishes numbered bodies on one channel until told to stop; `sent` is how many went out without an error."""
-
-    def __init__(self, client, queue, pause=0.001, size=0):
-        super().__init__(daemon=True)
-        self.client, self.queue, self.pause, self.filling = client, queue, pause, b" " * size
-        self.sent, self.error, self.done = 0, None, threading.Event()
-
-    def run(self):
-        try:
-            while not self.done.is_set():
-                self.client.publish(self.queue, b"%d" % self.sent + self.filling, delivery_mode=2)
-                self.sent += 1
-                time.sleep(self.pause)
-        except OSError as error:
-            self.error = error
-
-    def finish(self):
-        self.done.set()
-        self.join(20)
-        assert self.error is None, f"the producer noticed: {self.error!r}"
-        return self.sent
-
-
-def all_there(node, vhost, queue, number, timeout=30):
-    with node.client(vhost=vhost) as direct:
-        wait_for(lambda: (direct.depth(queue) or 0) >= number, timeout, 0.1, what=lambda: f"{number} messages, {direct.depth(queue)} are there")
-        time.sleep(0.3)
-        bodies = [int(m.body) for m in direct.drain(queue)]
-    assert first_times(bodies) == list(range(number))
-    return len(bodies) - number
 
 
 @pytest.fixture
@@ -286,66 +247,6 @@ def test_acknowledgements_go_on_during_a_memory_alarm(own_node, make_umbel):
             own_node.memory_alarm(False)
 
 
-# Umbel itself
-
-def test_sigterm_ends_a_quiet_umbel_with_0(make_umbel, node):
-    umbel = make_umbel(node.url())
-    with umbel.client() as client:
-        began = time.monotonic()
-        umbel.process.signal(15)
-        with pytest.raises(Refused, match="320"):
-            client.next(timeout=5)
-    assert umbel.process.wait(10) == 0
-    assert time.monotonic() - began < 10
-
-
-def test_sigterm_under_load_loses_nothing(make_umbel, node, vhost):
-    """It says 320 and keeps reading until our end of stream (D7): what was sent meanwhile arrives too."""
-    umbel = make_umbel(node.url())
-    with umbel.client(vhost=vhost) as client:
-        client.declare("q")
-        for i in range(500):
-            client.publish("q", b"%d" % i, delivery_mode=2)
-        umbel.process.signal(15)
-        with pytest.raises(Refused) as told:
-            client.next(timeout=10)
-        assert (told.value.scope, told.value.code) == ("connection", 320)
-        assert umbel.process.wait(30) == 0
-        all_there(node, vhost, "q", 500)
-
-
-def test_publishes_after_our_goodbye_still_arrive(make_umbel, node, vhost):
-    umbel = make_umbel(node.url())
-    with umbel.client(vhost=vhost) as client:
-        client.declare("q")
-        for i in range(200):
-            client.publish("q", b"%d" % i, delivery_mode=2)
-        umbel.process.signal(15)
-        time.sleep(0.5)
-        for i in range(200, 400):
-            client.publish("q", b"%d" % i, delivery_mode=2)
-        # An end of stream, not a close: with our goodbye unread that would be a reset, and the kernel may drop what was sent.
-        client.socket.shutdown(socket.SHUT_WR)
-        assert umbel.process.wait(30) == 0
-    all_there(node, vhost, "q", 400)
-
-
-def test_sigterm_under_celery_s_load_loses_nothing(make_umbel, node, vhost, processes, relay_to):
-    """A second Umbel stands behind the same address; producers move over, and no task is missing."""
-    first, second = make_umbel(node.url()), make_umbel(node.url())
-    door = relay_to(first.address)
-    producer = processes(Producer, door.url(vhost=vhost))
-    producer.run("number.apply_async((0,), ignore_result=True, queue='q') and None")
-    producer.send("[number.apply_async((i,), ignore_result=True, queue='q') and time.sleep(0.002) for i in range(1, 1000)] and None")
-    time.sleep(0.8)
-    door.target = second.address
-    assert first.stop() == 0
-    producer.answer()
-    with node.client(vhost=vhost) as direct:
-        wait_for(lambda: direct.depth("q") >= 1000, 20, what=lambda: f"1000 tasks, {direct.depth('q')} are there")
-        assert len(set(m.headers["id"] for m in direct.drain("q"))) == 1000
-
-
 # a broker that is not there
 
 def test_a_broker_that_is_not_there_is_said_in_time_and_by_name(make_umbel):
@@ -381,126 +282,3 @@ def test_a_second_url_is_used_when_the_first_is_dead(make_umbel, node, vhost):
         client.select_confirms()
         client.publish("q", b"x")
         assert client.confirmed(1) == set()
-
-
-# reload
-
-def task(client, name, queue="celery"):
-    client.publish(queue, b"[[], {}, {}]", headers={"task": name, "id": "r"}, content_type="application/json", correlation_id="r")
-
-
-def route_to(queue):
-    return f'[[rules]]\nname = "moved"\nmatch = {{ task = "feeds.*" }}\nroute = {{ queue = "{queue}" }}\n'
-
-
-def reaches(umbel, node, vhost, queue):
-    """Whether a task published now lands in `queue`."""
-    with umbel.client(vhost=vhost) as client, node.client(vhost=vhost) as direct:
-        client.declare("celery")
-        for q in ("celery", queue):
-            if direct.depth(q):
-                direct.call(1, "queue.purge", queue=q)
-        client.select_confirms()
-        task(client, "feeds.pull")
-        client.confirmed(1)
-        return (direct.depth(queue) or 0) == 1
-
-
-def test_sighup_reloads(make_umbel, node, vhost):
-    umbel = make_umbel(node.url(), route_to("one"))
-    assert reaches(umbel, node, vhost, "one")
-    umbel.write_config(route_to("two"))
-    umbel.reload()
-    wait_for(lambda: reaches(umbel, node, vhost, "two"), 5)
-
-
-def test_a_changed_file_is_noticed(make_umbel, node, vhost):
-    umbel = make_umbel(node.url(), route_to("one"))
-    assert reaches(umbel, node, vhost, "one")
-    umbel.config.write_text(umbel.toml(route_to("two")))
-    wait_for(lambda: reaches(umbel, node, vhost, "two"), 10)
-
-
-def test_a_file_replaced_by_rename_is_noticed(make_umbel, node, vhost):
-    umbel = make_umbel(node.url(), route_to("one"))
-    for queue in ("two", "three", "four"):
-        umbel.write_config(route_to(queue))
-        wait_for(lambda: reaches(umbel, node, vhost, queue), 10)
-
-
-def test_a_symlink_swap_as_kubernetes_does_it_is_noticed(make_umbel, node, vhost, place):
-    umbel = make_umbel(node.url(), start=False)
-    mount = place / "mount"
-    for version in ("..v1", "..v2"):
-        (mount / version).mkdir(parents=True)
-    (mount / "..v1" / "umbel.toml").write_text(umbel.toml(route_to("one")))
-    (mount / "..v2" / "umbel.toml").write_text(umbel.toml(route_to("two")))
-    (mount / "..data").symlink_to("..v1")
-    (mount / "umbel.toml").symlink_to("..data/umbel.toml")
-    umbel.config = mount / "umbel.toml"
-    umbel.start()
-    assert reaches(umbel, node, vhost, "one")
-    (mount / "..data_tmp").symlink_to("..v2")
-    (mount / "..data_tmp").replace(mount / "..data")
-    wait_for(lambda: reaches(umbel, node, vhost, "two"), 10)
-
-
-def test_a_bad_file_changes_nothing_and_is_reported(make_umbel, node, vhost):
-    umbel = make_umbel(node.url(), route_to("one"))
-    umbel.write_config('[[rules]]\nname = "broken"\nmatch = { tsk = "x" }\n')
-    umbel.reload()
-    wait_for(lambda: "tsk" in umbel.logged(), 5, what="the log to name the key")
-    assert umbel.process.alive() and reaches(umbel, node, vhost, "one")
-    umbel.write_config(route_to("two"))
-    umbel.reload()
-    wait_for(lambda: reaches(umbel, node, vhost, "two"), 5)
-
-
-def test_reloads_under_load_lose_nothing_and_mix_nothing(make_umbel, node, vhost):
-    """Each snapshot sends to a queue and sets a priority: no message may have one of one and one of the other."""
-    def rules(n):
-        return f'[[rules]]\nname = "r"\nmatch = {{ task = "*" }}\nroute = {{ queue = "to{n}" }}\npriority = {{ set = {n} }}\n'
-
-    umbel = make_umbel(node.url(), rules(1))
-    with umbel.client(vhost=vhost) as client, node.client(vhost=vhost) as direct:
-        direct.declare("to1")
-        direct.declare("to2")
-        client.select_confirms()
-        stop = threading.Event()
-
-        def turn():
-            n = 1
-            while not stop.is_set():
-                n = 3 - n
-                umbel.write_config(rules(n))
-                umbel.reload()
-                time.sleep(0.03)
-
-        turner = threading.Thread(target=turn, daemon=True)
-        turner.start()
-        for i in range(2000):
-            task(client, "t")
-            if i % 20 == 0:
-                time.sleep(0.005)
-        stop.set()
-        turner.join()
-        assert client.confirmed(2000) == set()
-        got = {n: direct.drain(f"to{n}") for n in (1, 2)}
-    assert sum(map(len, got.values())) == 2000
-    for n, messages in got.items():
-        assert {m.properties["priority"] for m in messages} <= {n}
-    assert all(got.values()), "no reload took effect under load"
-
-
-def test_connections_live_through_a_reload(make_umbel, node, vhost):
-    umbel = make_umbel(node.url(), route_to("one"))
-    with umbel.client(vhost=vhost) as client:
-        client.declare("q")
-        client.consume("q")
-        before = node.connections()
-        umbel.write_config(route_to("two"))
-        umbel.reload()
-        time.sleep(0.5)
-        client.publish("q", b"x")
-        assert client.delivery().body == b"x"
-        assert node.connections() >= before
