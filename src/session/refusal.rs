@@ -39,6 +39,12 @@ impl Refusal {
         Self { scope: Scope::Channel, code, text: text.into(), cause }
     }
 
+    /// A content frame where only a method may stand.
+    #[must_use]
+    pub fn no_method() -> Self {
+        Self::connection(505, "expected method frame, got non method frame instead", MethodId::NONE)
+    }
+
     /// `NOT_FOUND - no exchange …`, as it goes on the wire.
     #[must_use]
     pub fn reply_text(&self) -> String {

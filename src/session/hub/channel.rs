@@ -13,11 +13,7 @@ impl Hub {
         let took = Ok(Step::Took(frame.wire_len()));
         let Some(s) = self.sessions.get_mut(sid.0) else { return took };
         if frame.kind != FrameKind::Method {
-            return Err(Refusal::connection(
-                505,
-                "expected method frame, got non method frame instead",
-                MethodId::NONE,
-            ));
+            return Err(Refusal::no_method());
         }
         let (id, _) = method::split(frame.payload).map_err(syntax)?;
         if id != MethodId::CHANNEL_OPEN {

@@ -50,11 +50,7 @@ impl Hub {
             return self.content_frame(now, sid, frame, judge);
         }
         if frame.kind != FrameKind::Method {
-            return Err(Refusal::connection(
-                505,
-                "expected method frame, got non method frame instead",
-                MethodId::NONE,
-            ));
+            return Err(Refusal::no_method());
         }
         let (id, _) = method::split(frame.payload).map_err(syntax)?;
         if id == MethodId::BASIC_PUBLISH {
