@@ -21,6 +21,7 @@ mod hub {
     pub mod stage;
     pub mod store;
     pub mod told;
+    pub mod turned_away;
     pub mod unrouted;
 }
 #[path = "sim/kit.rs"]

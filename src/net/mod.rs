@@ -28,6 +28,7 @@ mod status;
 mod survival;
 mod thread;
 mod tls;
+mod turned_away;
 mod way;
 
 pub use activation::Handed;

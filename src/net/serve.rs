@@ -272,6 +272,7 @@ fn tick_once(thread: &Rc<Thread>, counted: &mut crate::session::Counters, shelf:
     super::counters::gauges(thread);
     super::counters::upstreams(thread);
     thread.notices.borrow_mut().look(thread);
+    thread.refusals.borrow_mut().look(thread);
     thread.carry_out();
     thread.read_floods();
 }

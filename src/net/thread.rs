@@ -112,6 +112,7 @@ pub struct Thread {
     pub judge: RefCell<Box<dyn Judge>>,
     /// What an operator was told of upstreams.
     pub notices: RefCell<super::notice::Notices>,
+    pub refusals: RefCell<super::turned_away::Refusals>,
     /// The clocks.
     pub clock: Clock,
     /// One buffer for all reads.
@@ -162,6 +163,7 @@ impl Thread {
             hub: RefCell::new(hub),
             judge: RefCell::new(judge),
             notices: RefCell::default(),
+            refusals: RefCell::default(),
             clock,
             buffer: RefCell::new(vec![0; BUFFER_BYTES]),
             metrics,

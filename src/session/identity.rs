@@ -34,7 +34,7 @@ impl Credentials {
     #[must_use]
     pub fn of_response(mechanism: &[u8], response: &[u8]) -> Self {
         let user = match mechanism {
-            b"PLAIN" => response.split(|&b| b == 0).nth(1).map(|u| String::from_utf8_lossy(u).into_owned()),
+            b"PLAIN" => plain_login(response),
             b"AMQPLAIN" => amqplain_login(response),
             _ => None,
         };
@@ -61,6 +61,14 @@ impl Credentials {
         let response = [b"\0", user.as_bytes(), b"\0", password.as_bytes()].concat();
         Self { mechanism: b"PLAIN".as_slice().into(), response: Secret(response.into()), user: user.into() }
     }
+}
+
+/// The name in a PLAIN response, authorisation NUL name NUL password. In any other, what stands in the name's place may be the password,
+/// which must never be shown.
+fn plain_login(response: &[u8]) -> Option<String> {
+    let mut parts = response.split(|&b| b == 0).skip(1);
+    let (name, _password) = (parts.next()?, parts.next()?);
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 /// The LOGIN of an AMQPLAIN response: a table without its length, the first of that name, as RabbitMQ reads it. Another reading than
@@ -144,6 +152,9 @@ mod tests {
         assert!(!format!("{c:?}").contains("hunter2"));
         assert_eq!(&*c.user, "app");
         assert_eq!(Credentials::of_response(b"PLAIN", b"\0app\0hunter2"), c);
+        for nameless in [&b"app\0hunter2"[..], b"\0hunter2", b"hunter2", b""] {
+            assert_eq!(&*Credentials::of_response(b"PLAIN", nameless).user, "", "it may be the password");
+        }
     }
 
     #[test]

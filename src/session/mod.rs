@@ -25,7 +25,7 @@ mod stream;
 mod upstream;
 
 pub use hub::{
-    Action, ChannelLook, Counters, Hub, LinkLook, LoginOutcome, Rounds, SessionLook, Sizes, Totals,
+    Action, ChannelLook, Counters, Hub, LinkLook, Rounds, SessionLook, Sizes, Totals, TurnedAway,
     UpstreamLook,
 };
 pub use identity::{Credentials, Secret};

@@ -12,7 +12,6 @@ from harness.process import wait_for
 from harness.wire import PROTOCOL, Client, Refused, table
 
 
-
 def knock(address, mechanism, response, capable=True, vhost="/", timeout=10):
     """What comes after start-ok: a Refused, "hung up", or the tune that lets the client in."""
     client = Client(address, timeout)
@@ -185,3 +184,18 @@ def test_a_login_while_the_broker_is_a_black_hole_is_told_so_in_time(make_umbel,
     began = time.monotonic()
     assert refusal(umbel.address, timeout=12)[1] == 320
     assert time.monotonic() - began < 6
+
+
+def test_our_log_says_who_was_refused_from_where_by_which_upstream_and_never_the_secret(make_umbel, node):
+    umbel = make_umbel(node.url())
+    for secret in (b"s3cret-1", b"s3cret-2", b"s3cret-3"):
+        knock(umbel.address, "PLAIN", b"\0guest\0" + secret)
+    knock(umbel.address, "PLAIN", b"\0x\nERROR y\0s3cret-4")
+    knock(umbel.address, "PLAIN", b"guest\0s3cret-5")
+    told = lambda: [line for line in umbel.logged().splitlines() if "a login was refused" in line]  # noqa: E731
+    wait_for(lambda: len(told()) == 3, 5, what=lambda: f"three lines: {told()}")
+    for word in ('user="guest"', "client=127.0.0.1", 'upstream="default"', 'mechanism="PLAIN"', "403 ACCESS_REFUSED", "times=1"):
+        assert word in told()[0], told()[0]
+    assert r'user="x\nERROR y"' in told()[1]
+    assert 'user=""' in told()[2]
+    assert "s3cret" not in umbel.logged()

@@ -308,48 +308,10 @@ impl Hub {
         self.barriers.retain(|&b| b != sid);
     }
 
-    /// The upstream refused a client's login or vhost: told in its own words.
-    pub(super) fn login_refused(&mut self, now: Now, sid: SessionId, close: Option<(u16, String, MethodId)>) {
-        self.counters.logins_refused += 1;
-        let mechanism = self
-            .sessions
-            .get(sid.0)
-            .and_then(|s| s.credentials.as_ref())
-            .map_or_else(String::new, |c| String::from_utf8_lossy(&c.mechanism).into_owned());
-        let (code, text, cause) = close.unwrap_or_else(|| (403, refused_text(&mechanism), MethodId::NONE));
-        self.counters.connection_errors += 1;
-        // RabbitMQ hangs up on clients that have not said they know what a close means at this point.
-        let logging_in = |s: &crate::session::client::Session| {
-            matches!(s.state, State::StartOk | State::Verifying) && !s.takes_auth_close
-        };
-        if code == 403 && self.sessions.get(sid.0).is_some_and(logging_in) {
-            self.drop_verify(sid);
-            self.finish(sid);
-            return;
-        }
-        self.close_client(now, sid, code, &text, cause);
-    }
-
-    /// No upstream could be asked: the client is told, and may come again.
-    pub(super) fn login_unreachable(&mut self, now: Now, sid: SessionId, why: &str) {
-        if self.ask_memory(sid) {
-            return;
-        }
-        self.counters.logins_unreachable += 1;
-        self.counters.connection_errors += 1;
-        self.close_client(now, sid, 320, &format!("CONNECTION_FORCED - no upstream: {why}"), MethodId::NONE);
-    }
-
     /// The link that tried this session's login, if it is still trying.
     pub(super) fn verified_by(&self, sid: SessionId, lid: LinkId) -> bool {
         self.sessions.get(sid.0).is_some_and(|s| s.verify == Some(lid))
     }
-}
-
-fn refused_text(mechanism: &str) -> String {
-    format!(
-        "ACCESS_REFUSED - Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-    )
 }
 
 pub(super) fn syntax(error: method::MethodError) -> Refusal {

@@ -1,6 +1,8 @@
 //! Links: bytes from upstreams, and their deaths. Logins are in `login`, what a client's own link says is in `pin`, who is at fault when
 //! a leased channel is closed in `blame`.
 
+use std::rc::Rc;
+
 use super::Hub;
 use crate::session::judge::Judge;
 use crate::session::upstream::{ChannelUse, LinkState, LinkUse, UpstreamState};
@@ -167,12 +169,14 @@ impl Hub {
         self.counters.links_lost += u64::from(was_up);
         // A refused login is the login's fault, not the upstream's.
         let refused = !was_up && self.is_refusal(lid, upstream, state, used, words.as_ref());
-        let url = self.links.get(lid.0).map_or(0, |link| link.url);
+        let (url, user) = self.links.get(lid.0).map_or((0, Rc::default()), |link| {
+            (link.url, link.credentials.as_ref().map_or_else(Rc::default, |c| Rc::clone(&c.user)))
+        });
         if let Some(u) = self.upstreams.get_mut(upstream.0) {
             let probed = used == LinkUse::Probe && u.facts.is_some() && state == LinkState::Closing;
             // A login that has worked and is refused now is everybody's concern who shares it.
             if refused && matches!(used, LinkUse::Pooled(_)) {
-                u.last_error = Some(u.at(url, why));
+                u.last_error = Some(u.at(url, &format!("the login of '{user}' is refused: {why}")));
             }
             if !refused && !probed {
                 u.last_error = Some(u.at(url, why));
@@ -208,7 +212,12 @@ impl Hub {
                     }
                 }
             }
-            LinkUse::Pinned(sid) => self.pin_lost(now, sid, lid, why, words),
+            LinkUse::Pinned(sid) => {
+                if refused {
+                    self.note_turned_away(sid, || why.to_owned());
+                }
+                self.pin_lost(now, sid, lid, why, words);
+            }
             LinkUse::Pooled(pool) => {
                 if let Some(words) = words.as_ref().filter(|w| was_up && w.0 >= 500) {
                     self.strike(now, lid, words);

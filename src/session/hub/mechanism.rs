@@ -106,7 +106,7 @@ impl Hub {
         let is_guest = &*own.user == "guest" && start_ok.mechanism != EXTERNAL;
         s.credentials = Some(own);
         if is_guest && !peer.to_canonical().is_loopback() && !self.limits.allow_remote_guest {
-            self.login_refused(now, sid, None);
+            self.remote_guest(now, sid);
             return Ok(());
         }
         if !is_offered {
@@ -132,13 +132,5 @@ impl Hub {
             }
         }
         Ok(())
-    }
-
-    /// Hangs up without a word, as RabbitMQ does on logins that it cannot read or knows no mechanism for.
-    pub(super) fn login_dropped(&mut self, sid: SessionId) {
-        self.counters.logins_refused += 1;
-        self.counters.connection_errors += 1;
-        self.drop_verify(sid);
-        self.finish(sid);
     }
 }

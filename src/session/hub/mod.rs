@@ -46,6 +46,7 @@ mod spool;
 mod strike;
 mod target;
 mod tick;
+mod turned_away;
 mod view;
 
 use std::cell::Cell;
@@ -72,6 +73,7 @@ pub use drain::Rounds;
 pub(super) use settle::relay_frames;
 
 pub use look::{ChannelLook, LinkLook, SessionLook, Totals, UpstreamLook};
+pub use turned_away::TurnedAway;
 
 /// What net is asked to do. Order matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,19 +101,6 @@ pub enum Action {
     Recall(SessionId),
 }
 
-/// How a client's login ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoginOutcome {
-    /// From what is remembered.
-    Remembered,
-    /// The upstream was asked and said yes.
-    Accepted,
-    /// The upstream, or we, said no.
-    Refused,
-    /// No upstream could be asked.
-    Unreachable,
-}
-
 /// See the module.
 pub struct Hub {
     limits: Limits,
@@ -125,6 +114,7 @@ pub struct Hub {
     /// Clients by address, and those that have not logged in yet.
     per_ip: FxHashMap<IpAddr, usize>,
     handshaking: usize,
+    door: turned_away::Door,
     pool_of: FxHashMap<(UpstreamId, Rc<[u8]>, IdentityHash), PoolId>,
     remembered: Remembered,
     lessons: Lessons,
@@ -191,6 +181,7 @@ impl Hub {
             order,
             per_ip: FxHashMap::default(),
             handshaking: 0,
+            door: turned_away::Door::default(),
             pool_of: FxHashMap::default(),
             remembered: Remembered::new(seed),
             lessons: Lessons::default(),
