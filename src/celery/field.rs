@@ -44,6 +44,8 @@ pub enum Stated<'a> {
     Text(Text<'a>),
     /// AMQP's timestamp: seconds since the epoch. py-amqp makes a moment of it, in UTC.
     Seconds(u64),
+    /// A `datetime` that a body was pickled with. A worker takes it as it is (celery/utils/time.py, `maybe_iso8601`).
+    Moment(Instant),
     /// Something that Celery never writes there (a number, a table): leave it alone.
     Other,
 }
@@ -54,6 +56,7 @@ impl Stated<'_> {
             Self::Absent => Stated::Absent,
             Self::Text(text) => Stated::Text(text.into_owned()),
             Self::Seconds(seconds) => Stated::Seconds(seconds),
+            Self::Moment(at) => Stated::Moment(at),
             Self::Other => Stated::Other,
         }
     }
@@ -69,7 +72,7 @@ impl Stated<'_> {
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Text(text) => text.as_str(),
-            Self::Absent | Self::Seconds(_) | Self::Other => None,
+            Self::Absent | Self::Seconds(_) | Self::Moment(_) | Self::Other => None,
         }
     }
 
@@ -79,6 +82,7 @@ impl Stated<'_> {
         match self {
             Self::Text(text) => time::parse(text.bytes()),
             Self::Seconds(seconds) => time::of_seconds(*seconds),
+            Self::Moment(at) => Some(*at),
             Self::Absent | Self::Other => None,
         }
     }
@@ -103,6 +107,8 @@ pub(crate) enum Datum<'a> {
     Text(Text<'a>),
     /// A list of exactly two.
     Pair([Option<f64>; 2]),
+    /// A `datetime`.
+    Moment(Instant),
     /// Anything else.
     Other,
 }
@@ -129,6 +135,7 @@ impl<'a> Datum<'a> {
         match self {
             Self::Null => Stated::Absent,
             Self::Text(text) => Stated::Text(text),
+            Self::Moment(at) => Stated::Moment(at),
             _ => Stated::Other,
         }
     }

@@ -7,7 +7,6 @@ use super::body::{self, BodyLimits, Serializer};
 use super::compression::Codec;
 use super::encoding::Encoding;
 use super::field::{Fields, Stated, Text, TimeLimit};
-use super::time::Instant;
 use crate::wire::{ContentHeader, Field, Table, Value};
 
 /// Which of Celery's message protocols.
@@ -142,6 +141,7 @@ impl<'a> Task<'a> {
         match self.fields().map(field) {
             Some(Stated::Text(text)) => Stated::Text(Text::borrowed(text.bytes())),
             Some(Stated::Seconds(seconds)) => Stated::Seconds(*seconds),
+            Some(Stated::Moment(at)) => Stated::Moment(*at),
             Some(Stated::Other) => Stated::Other,
             Some(Stated::Absent) | None => Stated::Absent,
         }
@@ -229,17 +229,18 @@ impl<'a> Task<'a> {
     /// or a naive one of a producer that says `utc: false`.
     #[must_use]
     pub fn expires_at(&self) -> Option<i64> {
-        self.certain(self.expires().instant())
+        self.certain(&self.expires())
     }
 
     /// When it may run at the earliest, as [`Task::expires_at`].
     #[must_use]
     pub fn eta_at(&self) -> Option<i64> {
-        self.certain(self.eta().instant())
+        self.certain(&self.eta())
     }
 
-    fn certain(&self, instant: Option<Instant>) -> Option<i64> {
-        let instant = instant?;
+    /// A moment that this task states, in microseconds since the epoch, as [`Task::expires_at`].
+    pub(crate) fn certain(&self, stated: &Stated<'_>) -> Option<i64> {
+        let instant = stated.instant()?;
         (!instant.naive || self.utc() != Some(false)).then_some(instant.unix_micros)
     }
 

@@ -49,6 +49,23 @@ pub fn of_seconds(seconds: u64) -> Option<Instant> {
     Some(Instant { unix_micros, naive: false })
 }
 
+/// A Python `datetime` from the ten octets that it is pickled with (CPython's `datetime_getstate`: year, month with the fold on top, day,
+/// hour, minute, second, microseconds), and its offset from UTC in seconds; `None` where Python has no such moment.
+#[must_use]
+pub(super) fn of_state(state: [u8; 10], offset_seconds: Option<i32>) -> Option<Instant> {
+    let [century, year, month, day, hour, minute, second, high, middle, low] = state;
+    let [year_of, month, day] = [i16::from_be_bytes([century, year]), (month & 0x7f).into(), day.into()];
+    let date = Date::new(year_of, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    let micros = i64::from(u32::from_be_bytes([0, high, middle, low]));
+    if hour > 23 || minute > 59 || second > 59 || micros >= MICROS_PER_SECOND {
+        return None;
+    }
+    let seconds = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
+    let of_day = (seconds - i64::from(offset_seconds.unwrap_or(0))) * MICROS_PER_SECOND + micros;
+    let unix_micros = days_since_epoch(date)? * 86_400 * MICROS_PER_SECOND + of_day;
+    Some(Instant { unix_micros, naive: offset_seconds.is_none() })
+}
+
 fn days_since_epoch(date: Date) -> Option<i64> {
     // Python's calendar begins with the year 1.
     if date.year() < 1 {

@@ -294,11 +294,12 @@ impl Case<'_> {
 
     fn expiry(&self, verdict: &Verdict<'_>) -> (String, String) {
         let before = match self.message.task.map(|task| (task.expires(), task.expires_at())) {
-            Some((Stated::Text(_), Some(at))) => time::format(at),
-            Some((expires, None)) => expires
-                .as_str()
-                .map_or_else(|| "none".to_owned(), |text| format!("{text:?}, which cannot be judged")),
-            _ => "none".to_owned(),
+            None | Some((Stated::Absent, _)) => "none".to_owned(),
+            Some((_, Some(at))) => time::format(at),
+            Some((Stated::Text(text), None)) => {
+                format!("{:?}, which cannot be judged", String::from_utf8_lossy(text.bytes()))
+            }
+            Some((_, None)) => "something that is no moment, which cannot be judged".to_owned(),
         };
         let ttl = verdict.edits.ttl_ms.map(|ms| format!(", TTL {ms} ms")).unwrap_or_default();
         let after = match (&verdict.fate, verdict.edits.expires) {

@@ -22,6 +22,7 @@ REVOKED, RAN, LOST = "revoked", "ran", "lost"
 PAST = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
 FUTURE = PAST + datetime.timedelta(days=9)
 ISO = PAST.isoformat()
+INDIA = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 JSON, PICKLE, YAML = "application/json", "application/x-python-serialize", "application/x-yaml"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 ARGS = json.dumps([[20, 22], {}, EMBED]).encode()
@@ -39,6 +40,13 @@ def v1(encoding="utf-8", ascii=False, **more):
     return json.dumps({**BODY, **more}, ensure_ascii=ascii).encode(encoding)
 
 
+def pickled(expires, protocol=2):
+    return pickle.dumps({**BODY, "expires": expires}, protocol=protocol)
+
+
+YAML_BODY = 'task: proj.tasks.add\nid: "ID"\nargs: [20, 22]\nkwargs: {}\nretries: 0\neta: null\nexpires: MOMENT\nutc: true\n'
+
+
 def without(entries, *names):
     return {k: v for k, v in entries.items() if k not in names}
 
@@ -47,7 +55,7 @@ def without(entries, *names):
 FORMS = {
     "iso with offset": (headers(), ARGS, JSON, "utf-8", REVOKED),
     "iso with Z": (headers(expires=ISO.replace("+00:00", "Z")), ARGS, JSON, "utf-8", REVOKED),
-    "iso elsewhere": (headers(expires=PAST.astimezone(datetime.timezone(datetime.timedelta(hours=5, minutes=30))).isoformat()), ARGS, JSON, "utf-8", REVOKED),
+    "iso elsewhere": (headers(expires=PAST.astimezone(INDIA).isoformat()), ARGS, JSON, "utf-8", REVOKED),
     "iso naive is utc": (headers(expires=ISO.replace("+00:00", "")), ARGS, JSON, "utf-8", REVOKED),
     "iso without fraction": (headers(expires=PAST.replace(microsecond=0).isoformat()), ARGS, JSON, "utf-8", REVOKED),
     "iso to come": (headers(expires=FUTURE.isoformat()), ARGS, JSON, "utf-8", RAN),
@@ -83,6 +91,13 @@ FORMS = {
     "v1 in utf-16 that says utf-8": ({}, v1("utf-16"), JSON, "utf-8", LOST),
     "v1 compressed under latin-1": ({"compression": "application/x-gzip"}, zlib.compress(v1()), JSON, "latin-1", LOST),
     "v1 compressed": ({"compression": "bzip2"}, bz2.compress(v1()), JSON, "utf-8", REVOKED),
+    "v1 pickle, a naive datetime": ({}, pickled(PAST.replace(tzinfo=None)), PICKLE, "binary", REVOKED),
+    "v1 pickle, a naive datetime to come": ({}, pickled(FUTURE.replace(tzinfo=None)), PICKLE, "binary", RAN),
+    "v1 pickle, a datetime in utc": ({}, pickled(PAST, protocol=4), PICKLE, "binary", REVOKED),
+    "v1 pickle, a datetime elsewhere": ({}, pickled(PAST.astimezone(INDIA)), PICKLE, "binary", REVOKED),
+    "v1 pickle, a datetime elsewhere to come": ({}, pickled(FUTURE.astimezone(INDIA), protocol=4), PICKLE, "binary", RAN),
+    "v1 yaml, a datetime": ({}, YAML_BODY.replace("MOMENT", f"{PAST:%Y-%m-%d %H:%M:%S}").encode(), YAML, "utf-8", REVOKED),
+    "v1 yaml, a datetime to come": ({}, YAML_BODY.replace("MOMENT", f"{FUTURE:%Y-%m-%d %H:%M:%S}").encode(), YAML, "utf-8", RAN),
     "v1 pickle under latin-1": ({}, pickle.dumps(BODY, protocol=2), PICKLE, "latin-1", LOST),
     "v1 wrapped in base64": ({}, base64.b64encode(v1()), JSON, "base64", LOST),
     "v2 in utf-16": (headers(), json.dumps([[20, 22], {}, EMBED]).encode("utf-16"), JSON, "utf-16", REVOKED),
@@ -90,7 +105,10 @@ FORMS = {
 }
 # What the workers of old read otherwise.
 OTHERWISE = {
-    "celery31": {name: None for name, form in FORMS.items() if "task" in form[0] or "expires" in form[0]} | {"v1 says utc is false": None},
+    "celery31": {name: None for name, form in FORMS.items() if "task" in form[0] or "expires" in form[0]} | {
+        "v1 says utc is false": None,
+        # Python 2 has neither protocol 4 nor datetime.timezone.
+        "v1 pickle, a datetime in utc": None, "v1 pickle, a datetime elsewhere": None, "v1 pickle, a datetime elsewhere to come": None},
     # To 4.4 a body of protocol 1 counts alone, whatever headers say.
     "celery44": {"no moment": None, "hybrid: null in a header lies over the body": REVOKED, "hybrid: a header lies over the body": RAN,
                  "v1 of moments to come, a header lies over it": RAN, "v1, null in a header lies over it": REVOKED,
@@ -115,6 +133,9 @@ def named(body, task_id, compression, encoding):
     for codec in ("ascii", "utf-16-le", "utf-16-be"):
         plain = plain.replace('"ID"'.encode(codec), f'"{task_id}"'.encode(codec))
     plain = plain.replace(b"X\x02\x00\x00\x00ID", b"X" + len(task_id).to_bytes(4, "little") + task_id.encode())
+    if b"\x8c\x02ID" in plain:
+        # Protocol 4: written again, for its frame has a length.
+        plain = pickle.dumps({**pickle.loads(plain), "id": task_id}, protocol=4)
     return pack(plain)
 
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::machine::Item;
+use super::moment::Part;
 use crate::celery::body::Unreadable;
 use crate::celery::json::push_code;
 use crate::wire::num::{usize_clamped, usize_of};
@@ -70,9 +71,9 @@ pub(super) fn text<'a>(op: u8, reader: &mut Reader<'a>) -> Result<Item<'a>, Unre
     let bytes = reader.take(len)?;
     Ok(match op {
         // Python 3 reads Python 2's strings as ASCII, and nothing else.
-        b'U' | b'T' if !bytes.is_ascii() => Item::Opaque,
+        b'U' | b'T' if !bytes.is_ascii() => Item::Part(Part::Octets(bytes)),
         b'U' | b'T' | b'X' | 0x8c | 0x8d => Item::Text(bytes),
-        _ => Item::Opaque,
+        _ => Item::Part(Part::Octets(bytes)),
     })
 }
 

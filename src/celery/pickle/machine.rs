@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::literal::{decimal, line, number, text, unescape};
+use super::moment::{self, Part};
 use crate::celery::body::Unreadable;
 use crate::celery::field::{Datum, Fields, Text};
 use crate::wire::reader::Reader;
@@ -24,6 +25,8 @@ pub(super) enum Item<'a> {
     EmptyList,
     /// The dict at the bottom of the stack.
     Root,
+    /// Something of a moment.
+    Part(Part<'a>),
     Opaque,
 }
 
@@ -37,11 +40,12 @@ impl<'a> Item<'a> {
             Self::Text(text) => Datum::Text(Text::borrowed(text)),
             Self::Escaped(text) => Datum::Text(Text(unescape(text))),
             Self::Pair([first, second]) => Datum::Pair([first.map(f64::from), second.map(f64::from)]),
-            Self::Mark | Self::EmptyList | Self::Root | Self::Opaque => Datum::Other,
+            Self::Part(Part::Moment(at)) => Datum::Moment(at),
+            Self::Mark | Self::EmptyList | Self::Root | Self::Part(_) | Self::Opaque => Datum::Other,
         }
     }
 
-    fn pair(first: Self, second: Self) -> Self {
+    pub(super) fn pair(first: Self, second: Self) -> Self {
         match (first.seconds(), second.seconds()) {
             (Some(first), Some(second)) => Self::Pair([first, second]),
             _ => Self::Opaque,
@@ -187,7 +191,7 @@ impl<'a> Machine<'a> {
             b'}' if self.stack.is_empty() => self.new_root(),
             b'}' | 0x8f | 0x97 => self.push(Item::Opaque),
             b']' => self.push(Item::EmptyList),
-            b')' => self.push(Item::Opaque),
+            b')' => self.push(Item::Part(Part::NoArguments)),
             b'K' | b'M' | b'J' | 0x8a | 0x8b | b'I' | b'L' | b'F' | b'G' => {
                 let number = number(op, reader)?;
                 self.push(number)
@@ -203,7 +207,7 @@ impl<'a> Machine<'a> {
             b'0' => self.stack.pop().map(drop).ok_or(Unreadable::Syntax),
             b'1' => self.drop_to_mark(),
             b'2' => self.push(self.top()?),
-            _ => self.opaque_step(op, reader),
+            _ => self.object_step(op, reader),
         }
     }
 
@@ -234,7 +238,13 @@ impl<'a> Machine<'a> {
                 self.pop()?;
                 self.push(Item::Opaque)
             }
-            b'e' | b't' | b'l' => {
+            b't' => {
+                let values = self.mark()?;
+                let made = moment::tuple(self.stack.get(values..).unwrap_or_default());
+                self.drop_to_mark()?;
+                self.push(made)
+            }
+            b'e' | b'l' => {
                 let values = self.mark()?;
                 let made = match self.stack.get(values..) {
                     Some(&[first, second]) => Item::pair(first, second),
@@ -255,24 +265,41 @@ impl<'a> Machine<'a> {
                 self.drop_to_mark()?;
                 self.push(Item::Opaque)
             }
+            0x85 => {
+                let only = self.pop()?;
+                self.push(moment::tuple(&[only]))
+            }
             0x86 => {
                 let (second, first) = (self.pop()?, self.pop()?);
-                self.push(Item::pair(first, second))
+                self.push(moment::tuple(&[first, second]))
             }
-            0x85 => self.opaque_for(1),
-            _ => self.opaque_for(3),
+            _ => {
+                let (third, second, first) = (self.pop()?, self.pop()?, self.pop()?);
+                self.push(moment::tuple(&[first, second, third]))
+            }
         }
     }
 
-    /// Whatever names, makes or changes an object.
-    fn opaque_step(&mut self, op: u8, reader: &mut Reader<'a>) -> Result<(), Unreadable> {
+    /// Whatever names, makes or changes an object: what is not part of a moment is opaque.
+    fn object_step(&mut self, op: u8, reader: &mut Reader<'a>) -> Result<(), Unreadable> {
         match op {
             0x80 => reader.take(1).map(drop)?,
             0x95 => reader.take(8).map(drop)?,
             b'c' => {
-                line(reader)?;
-                line(reader)?;
-                return self.push(Item::Opaque);
+                let (module, name) = (line(reader)?, line(reader)?);
+                return self.push(moment::global(module, name));
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let named = match (module, name) {
+                    (Item::Text(module), Item::Text(name)) => moment::global(module, name),
+                    _ => Item::Opaque,
+                };
+                return self.push(named);
+            }
+            b'R' | 0x81 => {
+                let (arguments, callable) = (self.pop()?, self.pop()?);
+                return self.push(moment::call(callable, arguments));
             }
             b'i' => {
                 line(reader)?;
@@ -293,7 +320,7 @@ impl<'a> Machine<'a> {
                 return self.push(Item::Opaque);
             }
             b'Q' | 0x98 => return self.opaque_for(1),
-            b'R' | 0x81 | 0x93 | b'b' => return self.opaque_for(2),
+            b'b' => return self.opaque_for(2),
             0x92 => return self.opaque_for(3),
             _ => return Err(Unreadable::Syntax),
         }

@@ -1,10 +1,12 @@
 //! Pickled bodies, protocols 0 to 5, read as data and never executed.
 //!
 //! The stack machine is followed (Python's Lib/pickletools.py describes it), but only the keys of the outermost dict are kept.
-//! Whatever would be called, imported or built is one opaque value: `REDUCE`, `GLOBAL`, `BUILD` and their like do nothing here.
+//! Whatever would be called, imported or built is one opaque value: `REDUCE`, `GLOBAL`, `BUILD` and their like do nothing here. A
+//! `datetime` is told from its parts (`moment`), for a worker takes one under `expires` and `eta`.
 
 mod literal;
 mod machine;
+mod moment;
 
 use machine::{Item, Machine};
 
