@@ -26,6 +26,7 @@ pub struct Tasks {
     rerouted: IntCounterVec,
     reprioritised: IntCounterVec,
     imposed: IntCounterVec,
+    unjudged: IntCounterVec,
     expired: IntCounterVec,
     compressed: IntCounterVec,
     /// Bodies' octets before they were compressed.
@@ -57,6 +58,8 @@ pub struct RuleMetrics {
     pub reprioritised: IntCounter,
     /// Tasks that it gave an expiry or a TTL.
     pub expiry_imposed: IntCounter,
+    /// Tasks whose expiry it asked for in vain: no moment, or a naive one of a producer on local time. They passed.
+    pub expiry_unjudged: IntCounter,
     /// Expired tasks, by what it did to them.
     pub expired: ByWord<ExpiryAction, IntCounter>,
     /// Bodies that it compressed.
@@ -118,6 +121,11 @@ impl Tasks {
                 "Tasks given an expiry or a TTL.",
                 &["rule"],
             ),
+            unjudged: make.counters(
+                "tasks_expiry_unjudged_total",
+                "Tasks that state an expiry nobody can judge (no moment, or a naive one of a producer with utc false); they passed.",
+                &["rule"],
+            ),
             expired: make.counters("tasks_expired_total", "Tasks found expired.", &["rule", "action"]),
             compressed: make.counters("tasks_compressed_total", "Bodies compressed.", &["rule", "codec"]),
             compression_before: make
@@ -162,6 +170,7 @@ impl Tasks {
             rerouted: self.rerouted.with_label_values(&[rule]),
             reprioritised: self.reprioritised.with_label_values(&[rule]),
             expiry_imposed: self.imposed.with_label_values(&[rule]),
+            expiry_unjudged: self.unjudged.with_label_values(&[rule]),
             expired: by_word(&self.expired, rule),
             compressed: by_word(&self.compressed, rule),
         }

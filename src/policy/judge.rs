@@ -12,7 +12,7 @@ use super::aspects::{AdmissionAction, ExpiryAction, ExpiryRule, Packing};
 use super::case::Case;
 use super::matching::{Context, Message};
 use super::memo::{Memo, Plan};
-use super::moments::{expired_at, imposed, ttl};
+use super::moments::{Standing, imposed, standing, ttl};
 use super::route::{Force, Target};
 use super::rule::{Aspect, Mode, Rule};
 use super::verdict::{By, Fate, Refusal, Verdict};
@@ -106,7 +106,7 @@ impl Policy {
         if self.mode == Mode::Observe || plan.of(Aspect::Expiry).is_empty() {
             return None;
         }
-        let at = expired_at(task, context.now)?;
+        let Standing::Expired(at) = standing(task, context.now) else { return None };
         let case = Case::new(self, context, message);
         let (by, rule) = self.decide(&plan, Aspect::Expiry, &case, &mut Observing::as_configured())?;
         let expiry = rule.expiry.as_ref().filter(|e| wanted(e) && e.action != ExpiryAction::Pass)?;
@@ -225,12 +225,16 @@ impl Policy {
         let Some(expiry) = &rule.expiry else { return };
         verdict.because.expiry = Some(by);
         let now = case.context.now;
-        if let Some(at) = expired_at(task, now) {
-            match &expiry.action {
-                ExpiryAction::Pass => verdict.passed_expired = true,
-                action => verdict.fate = Fate::Expired { action, at },
+        match standing(task, now) {
+            Standing::Expired(at) => {
+                match &expiry.action {
+                    ExpiryAction::Pass => verdict.passed_expired = true,
+                    action => verdict.fate = Fate::Expired { action, at },
+                }
+                return;
             }
-            return;
+            Standing::Unjudged => verdict.unjudged_expiry = true,
+            Standing::InTime => {}
         }
         let imposed = imposed(expiry, task, now);
         verdict.edits.expires = imposed;

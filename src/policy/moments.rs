@@ -6,11 +6,28 @@ use crate::celery::Task;
 /// A TTL is not stamped for what lies further ahead: brokers refuse it (wire/CELERY.md §1.1), and it would not matter.
 const TTL_MS_MAX: u64 = 365 * 86_400_000;
 
-/// When it expired, if it has: strictly `now > expires`, as a worker has it (celery/worker/request.py `maybe_expire`); or when its eta
-/// lies after its expiry, for then it will have.
-pub(super) fn expired_at(task: &Task<'_>, now: i64) -> Option<i64> {
-    let expires = task.expires_at()?;
-    (now > expires || task.eta_at().is_some_and(|eta| eta > expires)).then_some(expires)
+/// How a task stands to its expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has none, or it is yet to come.
+    InTime,
+    /// Strictly `now > expires`, as a worker has it (celery/worker/request.py `maybe_expire`); or its eta lies after its expiry, for
+    /// then it will have expired.
+    Expired(i64),
+    /// It states one that nobody can judge: no moment, or a naive one of a producer on local time.
+    Unjudged,
+}
+
+pub(super) fn standing(task: &Task<'_>, now: i64) -> Standing {
+    let stated = task.expires();
+    if !stated.is_stated() {
+        return Standing::InTime;
+    }
+    match task.certain(&stated) {
+        None => Standing::Unjudged,
+        Some(at) if now > at || task.eta_at().is_some_and(|eta| eta > at) => Standing::Expired(at),
+        Some(_) => Standing::InTime,
+    }
 }
 
 /// The expiry that a rule gives a task, where it has none or a later one. What cannot be read is left alone.

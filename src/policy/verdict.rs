@@ -163,6 +163,8 @@ pub struct Verdict<'p> {
     pub because: Because,
     /// The task had expired and goes on all the same (`pass`).
     pub passed_expired: bool,
+    /// The task states an expiry that a rule asked for and nobody can judge.
+    pub unjudged_expiry: bool,
     /// The producer named a destination of its own, which the deciding route respects.
     pub respected: bool,
     /// Admission let it in and wants it counted (`count`).

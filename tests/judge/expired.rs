@@ -115,3 +115,44 @@ fn a_delivery_is_withheld_only_where_a_rule_watches_them() {
     let rejected = withheld("expiry = { action = \"nack\", on_delivery = true }").unwrap();
     assert_eq!((rejected.handed, rejected.instead.len()), (Handed::Reject, 0));
 }
+
+#[test]
+fn an_expiry_that_nobody_can_judge_passes_and_is_counted_for_the_rule_that_asked() {
+    let mut court = court(&rule("expiry = { action = \"nack\" }")).at(LATER_US);
+    let mut patch = HeaderPatch::new();
+    patch.set_header_str(b"expires", b"tomorrow");
+    let text = message("c570-py311-v2-json").patched(&patch);
+    let mut patch = HeaderPatch::new();
+    patch.set_header(b"expires", &umbel::wire::Value::F64(1.5));
+    let number = message("c570-py311-v2-json").patched(&patch);
+    assert!(court.passes(&text) && court.passes(&number));
+    assert!(court.passes(&message("c570-py311-v2-json")), "none stated");
+    assert!(court.counts(r#"umbel_tasks_expiry_unjudged_total{rule="r"} 2"#));
+    assert_eq!(court.sum("umbel_tasks_expired_total"), 0);
+}
+
+#[test]
+fn a_datetime_in_a_pickled_body_expires_its_task_as_a_worker_would_have_it() {
+    // Python 3.11, protocol 2: {'task': 'proj.tasks.add', 'id': …, 'args': [], 'kwargs': {}, 'retries': 0, 'expires': datetime, aware}.
+    let mut pickled = message("c570-py311-v1-pickle");
+    let text = |text: &str| {
+        let mut out = vec![b'X', u8::try_from(text.len()).unwrap(), 0, 0, 0];
+        out.extend_from_slice(text.as_bytes());
+        out
+    };
+    let moment: &[u8] = b"cdatetime\ndatetime\nc_codecs\nencode\nX\x0c\0\0\0\x07\xc3\xaa\x0b\x1a\x0c\x1e-\x01\xc3\xa2@X\x06\0\0\0latin1\x86R\
+        cdatetime\ntimezone\ncdatetime\ntimedelta\nK\0K\0K\0\x87R\x85R\x86R";
+    let task =
+        [text("task"), text("proj.tasks.add"), text("id"), text("1"), text("retries"), b"K\0".to_vec()]
+            .concat();
+    let body = [&b"\x80\x02}("[..], &task, &text("expires"), moment, b"u."].concat();
+    let mut size = HeaderPatch::new();
+    size.set_body_size(body.len() as u64);
+    pickled = pickled.patched(&size);
+    pickled.body = vec![body];
+    // 2026-11-26T12:30:45.123456Z
+    let at = 1_795_696_245_123_456;
+    let policy = rule("expiry = { action = \"nack\" }");
+    assert!(court(&policy).at(at).passes(&pickled));
+    assert_eq!(court(&policy).at(at + 1).settled(&pickled).settle, Settle::Nack);
+}

@@ -110,6 +110,7 @@ impl Desk {
                 reprioritised: edits.priority.is_some(),
                 imposed: edits.expires.is_some() || edits.ttl_ms.is_some(),
                 passed_expired: verdict.passed_expired,
+                unjudged_expiry: verdict.unjudged_expiry,
             },
         };
         self.count(case, &kind, edits.destination);

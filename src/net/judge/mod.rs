@@ -263,6 +263,7 @@ impl Desk {
     fn pass(&mut self, case: &Case<'_>, verdict: &Verdict<'_>) -> Decision {
         let mut kind = Kind::new(TaskVerdict::Forward, verdict.because);
         kind.did.passed_expired = verdict.passed_expired;
+        kind.did.unjudged_expiry = verdict.unjudged_expiry;
         self.count(case, &kind, None);
         Decision::Pass
     }

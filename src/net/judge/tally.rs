@@ -39,6 +39,7 @@ pub(super) struct Did {
     pub reprioritised: bool,
     pub imposed: bool,
     pub passed_expired: bool,
+    pub unjudged_expiry: bool,
 }
 
 impl Kind {
@@ -223,6 +224,9 @@ impl Tally {
         }
         if let Some(by) = expiry.filter(|_| did.passed_expired) {
             counters.push(self.rule(policy, by).expired.of(crate::metrics::ExpiryAction::Pass).clone());
+        }
+        if let Some(by) = expiry.filter(|_| did.unjudged_expiry) {
+            counters.push(self.rule(policy, by).expiry_unjudged.clone());
         }
         counters.into_boxed_slice()
     }
