@@ -106,3 +106,10 @@ fn in_any_world_nothing_is_lost_mixed_reordered_or_answered_twice_with_a_failing
 fn a_lane_that_something_comes_home_to_is_not_idle() {
     run(361, 500, false);
 }
+
+/// Found beyond the million: max_retries was used up, the disk filled in the middle of a lane some of which had records, and what the disk
+/// had taken of it came after what it had not.
+#[test]
+fn what_the_disk_takes_of_a_lane_before_it_fills_does_not_come_after_the_rest() {
+    run(251, 5_000, true);
+}

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use umbel::session::{Rounds, UpstreamSettings};
+use umbel::session::{Retry, Rounds, UpstreamSettings};
 use umbel::wire::frame::FrameKind;
 
-use super::stage::{Stage, upstream};
+use super::stage::{Door, Stage, upstream};
 use super::store::Disk;
 use crate::kit;
 
@@ -108,6 +108,42 @@ fn a_durable_publish_that_its_broker_did_not_take_is_not_read_from_disk_while_it
     }
     assert_eq!(heard, ["1", "3", "4"], "each of them once");
     assert_eq!(s.hub.unsettled(), 0);
+}
+
+#[test]
+fn where_some_of_a_lane_is_on_disk_already_and_the_disk_fills_when_retries_end_none_of_it_overtakes_the_rest()
+{
+    let retry = Retry { interval_max_ms: 200, max_retries: Some(1), ..Retry::default() };
+    let (mut s, disk) = stage(UpstreamSettings { durable: true, retry, ..upstream() });
+    let sid = s.client("pw");
+    s.doors[0] = Door::Shut;
+    let lid = s.link();
+    s.cut(lid);
+    for (name, takes) in [("1", false), ("2", true), ("3", false), ("4", true)] {
+        disk.is_ill(!takes);
+        s.publish(sid, "", "q", false, name);
+    }
+    s.client_leaves(sid);
+    disk.syncs(&mut s);
+    disk.takes_at_once(1);
+    s.later(3_000);
+    assert_eq!((disk.names(true), disk.names(false)), (owned(&["1"]), owned(&["2", "4"])));
+    s.doors[0] = Door::Opens("pw");
+    let (mut heard, mut tag) = (Vec::new(), 0);
+    for _ in 0..40 {
+        s.later(100);
+        disk.syncs(&mut s);
+        disk.reads(&mut s);
+        for lid in s.up() {
+            for name in s.published(lid) {
+                heard.push(name);
+                tag += 1;
+                s.say(lid, 1, &kit::ack(tag, false));
+            }
+        }
+    }
+    assert_eq!(heard, ["1", "2", "3", "4"], "each of them once, in order");
+    assert_eq!((s.hub.unsettled(), disk.names(true), disk.names(false)), (0, vec![], vec![]));
 }
 
 /// What is left goes to disk in rounds, as at the end of a drain; how much could not.

@@ -82,6 +82,8 @@ pub struct Chan {
     high: HashMap<usize, u32>,
     /// Nacked by a broker: tried again later, out of order.
     broker_nacked: BTreeSet<u32>,
+    /// Refused by a broker where nothing better is left for them: kept, and tried again out of order.
+    refused: BTreeSet<u32>,
     /// On disk for another upstream when the process ended, and perhaps on its way home from there: its place in the order is lost.
     astray: BTreeSet<u32>,
     pub returned: BTreeSet<u32>,
@@ -131,6 +133,7 @@ impl Ledger {
                 sent: 0,
                 high: HashMap::new(),
                 broker_nacked: BTreeSet::new(),
+                refused: BTreeSet::new(),
                 astray: BTreeSet::new(),
                 returned: BTreeSet::new(),
             },
@@ -181,7 +184,8 @@ impl Ledger {
             return;
         }
         let high = c.high.entry(upstream).or_default();
-        if orderly && !turned_back && !c.broker_nacked.contains(&id.n) && !c.astray.contains(&id.n) {
+        let out_of_turn = [&c.broker_nacked, &c.refused, &c.astray].iter().any(|set| set.contains(&id.n));
+        if orderly && !turned_back && !out_of_turn {
             assert!(id.n > *high, "{} arrived after {high}", id.name());
             *high = id.n;
         }
@@ -195,6 +199,15 @@ impl Ledger {
     pub fn broker_nacked(&mut self, id: Id) {
         self.note(|| format!("broker nacks {}", id.name()));
         self.chan(id.chan).broker_nacked.insert(id.n);
+    }
+
+    /// A broker has refused a message by closing its channel. Where it has no other place to go, it stays on disk (if there is one) and
+    /// has its turn when all else has gone; by then what its policy declared for it may be there again, and it arrives.
+    pub fn refused(&mut self, id: Id) {
+        let c = self.chan(id.chan);
+        if matches!(c.fates.get(&id.n), Some(Fate::Goes { doomed: true, .. })) {
+            c.refused.insert(id.n);
+        }
     }
 
     /// The retries of an upstream are used up: what has no number and has not arrived may have been refused by closing its connection.

@@ -46,6 +46,9 @@ impl Hub {
         let bare = |i: &Item| !i.settled && i.record.is_none() && matches!(i.kind, Kind::Publish(_));
         let (mut left, replays, count) =
             (u64_of(lane.items.iter().filter(|i| bare(i)).count()), lane.replay, lane.items.len());
+        // Where some of it has records already, the disk may take one and not the next, and none may overtake another: all of it stays
+        // on its lane as well, and what is read from disk waits for that.
+        let mixed = lane.items.iter().any(|i| !i.settled && i.record.is_some());
         let b = self.pools.get(lane.pool.0).and_then(|p| p.backlog);
         if left == 0 || b.is_some_and(|b| self.spool_held_of(now, b) > 0) {
             return left;
@@ -65,6 +68,8 @@ impl Hub {
             if item.settled || is_there || !(declares || matches!(item.kind, Kind::Publish(_))) {
                 continue;
             }
+            let speaks = stays == Stays::OnDisk;
+            let stays = if mixed && !behind && !asked { Stays::InMemoryToo } else { stays };
             let Some(bytes) = self.item_bytes(lane_id, index) else { continue };
             // What memory has too goes on from there if the disk gives it back, in its old place.
             let flags = if stays == Stays::OnDisk { ONLY_HERE } else { 0 };
@@ -89,33 +94,36 @@ impl Hub {
             };
             // What follows must not get there first.
             let Some(record) = record else {
-                if stays == Stays::OnDisk {
+                if speaks && !mixed {
                     self.wait_behind(lane_id, index);
                 }
                 break;
             };
             left -= u64::from(bare);
-            let Some(lane) = self.lanes.get_mut(lane_id.0) else { break };
-            let mut seq = 0;
-            if let Some(item) = lane.items.get_mut(index) {
-                item.record = (stays == Stays::InMemoryToo).then_some(record);
-                if stays == Stays::OnDisk {
-                    // Its record speaks for its client's number, too.
-                    seq = std::mem::take(&mut item.seq);
-                }
-            }
+            let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) else {
+                break;
+            };
+            // Its record speaks for its client's number, too: where it alone has it, or as well.
+            let seq = match stays {
+                Stays::OnDisk => std::mem::take(&mut item.seq),
+                Stays::InMemoryToo => item.seq,
+            };
+            item.record = (stays == Stays::InMemoryToo).then_some(record);
             if let Some(before) = before {
                 self.replaces(record, before);
             }
-            if stays == Stays::OnDisk {
+            if speaks {
                 self.await_disk(lane_id, record, seq);
-                // Whoever waits for a reply is not left waiting: that is refused, although it will be declared.
-                if !asked {
-                    self.settle_item(lane_id, index, Exit::Spooled);
-                }
-                if let Some(b) = self.backlogs.get_mut(record.backlog.index()) {
-                    b.spilling = true;
-                }
+            }
+            if stays == Stays::InMemoryToo {
+                continue;
+            }
+            // Whoever waits for a reply is not left waiting: that is refused, although it will be declared.
+            if !asked {
+                self.settle_item(lane_id, index, Exit::Spooled);
+            }
+            if let Some(b) = self.backlogs.get_mut(record.backlog.index()) {
+                b.spilling = true;
             }
         }
         left
@@ -127,10 +135,6 @@ impl Hub {
             return;
         }
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        // What has a record would be read while it waits.
-        if lane.items.iter().skip(from).any(|i| !i.settled && i.record.is_some()) {
-            return;
-        }
         for item in lane.items.iter_mut().skip(from).filter(|i| !i.settled) {
             item.wait.get_or_insert_with(Wait::behind).behind = true;
         }
