@@ -113,3 +113,11 @@ fn a_lane_that_something_comes_home_to_is_not_idle() {
 fn what_the_disk_takes_of_a_lane_before_it_fills_does_not_come_after_the_rest() {
     run(251, 5_000, true);
 }
+
+/// Found beyond the million: a client that had been told connection.close, and neither read nor said anything, was found after five
+/// seconds, with whatever heartbeat it had agreed.
+#[test]
+fn a_client_that_falls_silent_is_found_in_time_also_when_it_has_been_told_close() {
+    run(253, 2_000, false);
+    run(304, 5_000, true);
+}

@@ -1,5 +1,6 @@
 //! How channels and connections end: the client's own goodbye, and what stands behind a broker's refusal (SPEC T2, T3, T5).
 
+use umbel::session::Limits;
 use umbel::wire::method::MethodId;
 
 use super::stage::{Stage, upstream};
@@ -25,6 +26,20 @@ fn who_said_goodbye_closes_its_socket_itself_within_half_a_minute() {
     );
     assert!(!s.hung_up(sid));
     s.later(11_000);
+    assert!(s.hung_up(sid));
+}
+
+#[test]
+fn a_client_that_was_told_close_and_is_silent_is_found_within_two_of_its_heartbeats() {
+    let limits = Limits { close_ms: 60_000, ..Limits::default() };
+    let mut s = Stage::with_limits(vec![upstream()], limits);
+    let sid = s.client_with_heartbeat("pw", 1);
+    // A frame of a type that there is none of.
+    s.client_says(sid, &[9, 0, 1, 0, 0, 0, 0, 0xCE]);
+    assert_eq!(s.client_methods(sid), [MethodId::CONNECTION_CLOSE]);
+    s.later(1_900);
+    assert!(!s.hung_up(sid));
+    s.later(300);
     assert!(s.hung_up(sid));
 }
 

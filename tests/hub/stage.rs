@@ -31,6 +31,8 @@ struct Wire {
     /// Octets said that the Hub has not taken.
     kept: Vec<u8>,
     over: bool,
+    /// Its broker takes its time over connection.close-ok.
+    close_waits: bool,
 }
 
 pub struct Stage {
@@ -189,7 +191,7 @@ impl Stage {
             },
             Some(MethodId::CHANNEL_OPEN) => kit::channel_open_ok(),
             Some(MethodId::CONFIRM_SELECT) => kit::bare(MethodId::CONFIRM_SELECT_OK),
-            Some(MethodId::CONNECTION_CLOSE) => kit::bare(MethodId::CONNECTION_CLOSE_OK),
+            Some(MethodId::CONNECTION_CLOSE) if !wire.close_waits => kit::bare(MethodId::CONNECTION_CLOSE_OK),
             _ => {
                 wire.frames.push_back(frame);
                 return;
@@ -215,6 +217,16 @@ impl Stage {
     pub fn heard(&mut self, lid: LinkId) -> Vec<OwnFrame> {
         self.carry();
         self.links.get_mut(&lid).map(|w| w.frames.drain(..).collect()).unwrap_or_default()
+    }
+
+    /// The methods that the broker has heard on a link since it was last asked, but for those that the stage answers itself.
+    pub fn methods(&mut self, lid: LinkId) -> Vec<MethodId> {
+        self.heard(lid).iter().filter_map(OwnFrame::method).collect()
+    }
+
+    /// The broker will not answer connection.close on this link: the test hears it.
+    pub fn leaves_close_unanswered(&mut self, lid: LinkId) {
+        self.links.get_mut(&lid).unwrap().close_waits = true;
     }
 
     /// The names of the messages that the broker has heard on a link since it was last asked.
@@ -246,7 +258,11 @@ impl Stage {
 
     /// A client with channel 1 open.
     pub fn client(&mut self, password: &str) -> SessionId {
-        let sid = self.caller(password);
+        self.client_with_heartbeat(password, 0)
+    }
+
+    pub fn client_with_heartbeat(&mut self, password: &str, heartbeat_s: u16) -> SessionId {
+        let sid = self.calls(password, heartbeat_s);
         let heard = self.client_hears(sid);
         let last = heard.iter().filter_map(OwnFrame::method).next_back();
         assert_eq!(last, Some(MethodId::CHANNEL_OPEN_OK), "the client is in: {heard:?}");
@@ -255,6 +271,10 @@ impl Stage {
 
     /// A client that says all it has to say to have channel 1 open, whatever comes of it.
     pub fn caller(&mut self, password: &str) -> SessionId {
+        self.calls(password, 0)
+    }
+
+    fn calls(&mut self, password: &str, heartbeat_s: u16) -> SessionId {
         let sid = self.hub.accept(self.now, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         self.clients.insert(sid, Wire::default());
         let capabilities = TableWriter::new()
@@ -266,7 +286,7 @@ impl Stage {
             .into_bytes();
         let mut bytes = b"AMQP\x00\x00\x09\x01".to_vec();
         kit::push_method(&mut bytes, 0, &kit::start_ok("app", password, &properties));
-        kit::push_method(&mut bytes, 0, &kit::tune_ok(2047, 131_072, 0));
+        kit::push_method(&mut bytes, 0, &kit::tune_ok(2047, 131_072, heartbeat_s));
         kit::push_method(&mut bytes, 0, &kit::open("/"));
         kit::push_method(&mut bytes, 1, &kit::channel_open());
         self.client_says(sid, &bytes);
