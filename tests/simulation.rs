@@ -121,3 +121,9 @@ fn a_client_that_falls_silent_is_found_in_time_also_when_it_has_been_told_close(
     run(253, 2_000, false);
     run(304, 5_000, true);
 }
+
+/// Found beyond the million: a client's connection.close had gone out on its own link, and a channel.close of ours behind it.
+#[test]
+fn nothing_is_said_behind_connection_close() {
+    run(517, 4_000, false);
+}

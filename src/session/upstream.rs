@@ -292,6 +292,8 @@ pub(super) struct Link {
     pub(super) blocked_words: Box<[u8]>,
     /// It has answered something that was sent on it.
     pub(super) worked: bool,
+    /// Its client's connection.close has gone out on it: nothing more is said on its channels.
+    pub(super) said_close: bool,
     /// The socket ended, and not because of us.
     pub(super) hung_up_by_peer: bool,
     /// net has been told that there is something to write.
@@ -334,6 +336,7 @@ impl Link {
             blocked: false,
             blocked_words: Box::default(),
             worked: false,
+            said_close: false,
             hung_up_by_peer: false,
             dirty: false,
             swallow_open_ok: FxHashSet::default(),

@@ -30,6 +30,26 @@ fn who_said_goodbye_closes_its_socket_itself_within_half_a_minute() {
 }
 
 #[test]
+fn behind_a_clients_own_connection_close_its_link_says_nothing_more_on_a_channel() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.publish(sid, "none", "q", false, "1");
+    let pooled = s.link();
+    s.client_method(sid, 1, &kit::basic_qos(1));
+    s.later(2_000);
+    let own = s.up().into_iter().find(|&l| l != pooled).unwrap();
+    assert_eq!(s.methods(own), [MethodId::BASIC_QOS]);
+    s.leaves_close_unanswered(own);
+    // Longer than anybody waits for what was published: the goodbye goes before the refusal comes.
+    s.client_method(sid, 0, &goodbye());
+    s.later(2_000);
+    assert_eq!(s.methods(own), [MethodId::CONNECTION_CLOSE]);
+    s.say(pooled, 1, &missing("none"));
+    s.later(100);
+    assert_eq!(s.methods(own), []);
+}
+
+#[test]
 fn a_client_that_was_told_close_and_is_silent_is_found_within_two_of_its_heartbeats() {
     let limits = Limits { close_ms: 60_000, ..Limits::default() };
     let mut s = Stage::with_limits(vec![upstream()], limits);

@@ -221,6 +221,9 @@ impl Conn {
                     frame.payload.len()
                 );
             }
+            if frame.channel == 0 && frame.kind == FrameKind::Method {
+                ledger.note(|| format!("{:?} says {:?} on 0", self.lid, frame.method()));
+            }
             if frame.kind != FrameKind::Heartbeat {
                 self.frame(broker, ledger, rng, &frame);
             }
@@ -242,7 +245,14 @@ impl Conn {
             self.connection_method(broker, rng, frame);
             return;
         }
-        assert_eq!(self.phase, Phase::Running, "a channel before the connection is open");
+        assert_eq!(
+            self.phase,
+            Phase::Running,
+            "{:?} on channel {} of {:?} while its connection is not open",
+            frame.method(),
+            frame.channel,
+            self.lid
+        );
         match frame.method() {
             Some(MethodId::CHANNEL_OPEN) => {
                 assert!(

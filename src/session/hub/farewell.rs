@@ -72,6 +72,9 @@ impl Hub {
                 return Ok(Step::Hold);
             }
             self.link_push(lid, 0, frame.payload);
+            if let Some(link) = self.links.get_mut(lid.0) {
+                link.said_close = true;
+            }
             if let Some(s) = self.sessions.get_mut(sid.0) {
                 s.gate = Gate::Upstream;
                 s.deadline_ms = now.ms + self.limits.close_ms;

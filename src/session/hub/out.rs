@@ -84,6 +84,9 @@ impl Hub {
     /// Appends a frame to what goes upstream; nobody needs it again.
     pub(super) fn link_push(&mut self, lid: LinkId, channel: u16, payload: &[u8]) {
         if let Some(link) = self.links.get_mut(lid.0) {
+            if link.said_close && channel != 0 {
+                return;
+            }
             let mut frame = Vec::with_capacity(payload.len() + 8);
             write_frame(&mut frame, FrameKind::Method, ChannelId(channel), payload);
             link.out.push(&mut self.spares, &frame);
