@@ -100,14 +100,17 @@ impl Client {
     pub fn expect(&mut self, class: u16, method: u16) -> io::Result<Vec<u8>> {
         loop {
             while let Some((kind, _, payload, len)) = amqp::frame(&self.buffer) {
-                let got = (kind == 1).then(|| (amqp::method_id(payload), payload.get(4..).unwrap_or(&[]).to_vec()));
+                let got =
+                    (kind == 1).then(|| (amqp::method_id(payload), payload.get(4..).unwrap_or(&[]).to_vec()));
                 self.buffer.drain(..len);
                 match got {
                     None => {}
                     Some((id, args)) if id == (class, method) => return Ok(args),
                     Some((id, args)) => {
                         let text = String::from_utf8_lossy(&args).into_owned();
-                        return Err(io::Error::other(format!("expected {class}.{method}, got {id:?} {text}")));
+                        return Err(io::Error::other(format!(
+                            "expected {class}.{method}, got {id:?} {text}"
+                        )));
                     }
                 }
             }
@@ -122,7 +125,9 @@ impl Client {
 
     /// Messages ready in a queue.
     pub fn depth(&mut self, queue: &str) -> io::Result<u64> {
-        self.say(|out| Method::new(out, 1, 50, 10).u16(0).short_string(queue.as_bytes()).bytes(&[1]).u32(0).end())?;
+        self.say(|out| {
+            Method::new(out, 1, 50, 10).u16(0).short_string(queue.as_bytes()).bytes(&[1]).u32(0).end()
+        })?;
         let args = self.expect(50, 11)?;
         let at = 1 + usize::from(args[0]);
         Ok(u64::from(u32::from_be_bytes([args[at], args[at + 1], args[at + 2], args[at + 3]])))
@@ -131,7 +136,9 @@ impl Client {
     /// Declares a queue; `durable` or gone with the broker.
     pub fn declare(&mut self, queue: &str, durable: bool) -> io::Result<()> {
         let bits = if durable { 2 } else { 0 };
-        self.say(|out| Method::new(out, 1, 50, 10).u16(0).short_string(queue.as_bytes()).bytes(&[bits]).u32(0).end())?;
+        self.say(|out| {
+            Method::new(out, 1, 50, 10).u16(0).short_string(queue.as_bytes()).bytes(&[bits]).u32(0).end()
+        })?;
         self.expect(50, 11).map(|_| ())
     }
 

@@ -20,6 +20,12 @@ impl Sample {
 
     /// `"p50_us": …, "p99_us": …, "max_us": …`
     pub fn json(&self) -> String {
-        format!("\"p50_us\": {:.3}, \"p99_us\": {:.3}, \"max_us\": {:.3}, \"samples\": {}", self.us(0.5), self.us(0.99), self.us(1.0), self.0.len())
+        format!(
+            "\"p50_us\": {:.3}, \"p99_us\": {:.3}, \"max_us\": {:.3}, \"samples\": {}",
+            self.us(0.5),
+            self.us(0.99),
+            self.us(1.0),
+            self.0.len()
+        )
     }
 }

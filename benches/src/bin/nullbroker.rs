@@ -72,7 +72,12 @@ fn start(out: &mut Vec<u8>) {
         ("product", Value::Text("RabbitMQ")),
         ("version", Value::Text("3.13.7")),
     ]);
-    Method::new(out, 0, 10, 10).bytes(&[0, 9]).long_string(&properties).long_string(b"AMQPLAIN PLAIN").long_string(b"en_US").end();
+    Method::new(out, 0, 10, 10)
+        .bytes(&[0, 9])
+        .long_string(&properties)
+        .long_string(b"AMQPLAIN PLAIN")
+        .long_string(b"en_US")
+        .end();
 }
 
 impl Connection {
@@ -319,7 +324,11 @@ fn main() -> std::io::Result<()> {
                                 connections.push(None);
                                 connections.len() - 1
                             });
-                            poll.registry().register(&mut socket, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+                            poll.registry().register(
+                                &mut socket,
+                                Token(at),
+                                Interest::READABLE | Interest::WRITABLE,
+                            )?;
                             counts.connections.fetch_add(1, Relaxed);
                             counts.open.fetch_add(1, Relaxed);
                             connections[at] = Some(Connection {
