@@ -80,6 +80,12 @@ class Child:
         return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
 
 
+def turned_away():
+    """How often a listener's queue was full when a client knocked, all listeners of this machine."""
+    names, values = [line.split()[1:] for line in open("/proc/net/netstat") if line.startswith("TcpExt:")]
+    return int(dict(zip(names, values))["ListenOverflows"])
+
+
 def wait_for(condition, seconds, what):
     end = time.monotonic() + seconds
     while not condition():

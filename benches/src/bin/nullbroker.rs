@@ -294,16 +294,20 @@ fn control(port: u16, counts: Arc<Counts>) {
     });
 }
 
+/// With as long a queue as the kernel allows, as HAProxy and Umbel have: Rust's own listeners have 128 places.
+fn listen(port: u16) -> std::io::Result<std::net::TcpListener> {
+    let bound = std::net::TcpListener::bind(("127.0.0.1", port))?;
+    socket2::SockRef::from(&bound).listen(4096)?;
+    bound.set_nonblocking(true)?;
+    Ok(bound)
+}
+
 fn main() -> std::io::Result<()> {
     let args = Args::from_env(&["port", "control", "mute"]);
     let counts = Arc::new(Counts::default());
     let mute = args.flag("mute");
     control(args.number("control", 5699), Arc::clone(&counts));
-    let mut listener = {
-        let std = std::net::TcpListener::bind(("127.0.0.1", args.number("port", 5698_u16)))?;
-        std.set_nonblocking(true)?;
-        TcpListener::from_std(std)
-    };
+    let mut listener = TcpListener::from_std(listen(args.number("port", 5698_u16))?);
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
