@@ -32,6 +32,7 @@ pub fn run(path: Option<&Path>) -> ExitCode {
     let recent = Recent::new();
     log(&loaded.config.log, recent.clone());
     open_files();
+    make_room(loaded.config.limits.preauth_connections);
     let labels = &loaded.config.metrics;
     let metrics = Arc::new(Metrics::with_labels(labels.task_names_max, labels.queue_names_max));
     let listen = &loaded.config.listen;
@@ -96,6 +97,26 @@ fn open_files() {
     }
 }
 
+/// What is beyond is room made when they come.
+const ROOM_FILES_MAX: u64 = 65_536;
+
+/// Makes room in the kernel's table of our files for as many clients as may come at once. It grows by itself, by doubling; but once we
+/// have threads, whoever makes it grow waits for all processors each time, 15 to 100 ms in which nobody is accepted, and clients who
+/// find the listener's queue full knock again after a second. It never shrinks, and eight octets a file is what it costs.
+/// To be called before there are threads.
+fn make_room(files: usize) {
+    use rustix::process::{Resource, getrlimit};
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let last = u64::try_from(files).unwrap_or(u64::MAX).min(limit).min(ROOM_FILES_MAX).saturating_sub(1);
+    // Any file will do: it is closed again.
+    let grown = i32::try_from(last)
+        .map_err(std::io::Error::other)
+        .and_then(|last| Ok(rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), last)?));
+    if let Err(error) = grown {
+        tracing::debug!(%error, "room for files is made when they come");
+    }
+}
+
 /// The admin pages have a thread of their own: a busy data thread is seen, not waited for.
 fn admin(socket: std::net::TcpListener, state: AdminState) {
     let serve = move || {
@@ -109,5 +130,22 @@ fn admin(socket: std::net::TcpListener, state: AdminState) {
     };
     if let Err(error) = std::thread::Builder::new().name("admin".to_owned()).spawn(serve) {
         tracing::error!(%error, "no thread for the admin page");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn there_is_room_for_clients_before_they_come() {
+        let room = || -> usize {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+            size.and_then(|size| size.trim().parse().ok()).unwrap_or(0)
+        };
+        super::open_files();
+        let before = room();
+        super::make_room(before * 2);
+        assert_eq!(room(), before * 2);
     }
 }
