@@ -96,17 +96,17 @@ impl Outline {
         self.count = 0;
     }
 
+    /// Entry number `number`, counted from 0, begins there, and its name is so long.
     #[inline]
-    fn note(&mut self, start: usize, len: u8) {
+    fn note(&mut self, number: usize, start: usize, len: u8) {
         // Those beyond the places overwrite others: the count says that nobody may look then.
-        let at = usize_of(self.count) % OUTLINE_MAX;
-        self.count += 1;
+        let at = number % OUTLINE_MAX;
         if let (Some(s), Some(b), Some(l)) =
             (self.starts.get_mut(at), self.before.get_mut(at), self.last.get_mut(usize::from(len) % LENGTHS))
         {
             *s = u32_clamped(start);
             *b = *l;
-            *l = self.count.to_le_bytes()[0];
+            *l = at.to_le_bytes()[0] + 1;
         }
     }
 
@@ -131,7 +131,7 @@ impl Outline {
 
 /// Walks a whole table, every depth, and counts its entries and items. Runs on every publish: no allocation, no recursion.
 pub fn check_table(bytes: &[u8], limits: &TableLimits) -> Result<usize, TableError> {
-    walk(bytes, limits, |_, _| {})
+    walk(bytes, limits, |_, _, _| {}).map(|(entries, _)| entries)
 }
 
 /// The same, and `outline` knows then where its entries are.
@@ -141,43 +141,58 @@ pub fn check_and_outline(
     outline: &mut Outline,
 ) -> Result<usize, TableError> {
     outline.clear();
-    walk(bytes, limits, |start, len| outline.note(start, len))
+    let (entries, top) = walk(bytes, limits, |number, start, len| outline.note(number, start, len))?;
+    outline.count = u32_clamped(top);
+    Ok(entries)
 }
 
-/// The outermost entries, where nearly all of every table is.
+/// The outermost entries, where nearly all of every table is: how many entries there are, and how many of them are outermost.
+///
+/// Places, not what is left of the table, are carried from entry to entry, and a value's tag is read together with its length: half of
+/// what a publish costs is this loop.
 #[inline]
-fn walk(bytes: &[u8], limits: &TableLimits, mut top: impl FnMut(usize, u8)) -> Result<usize, TableError> {
-    let mut entries = 0;
-    let mut rest = bytes;
-    while let Some((&len, after)) = rest.split_first() {
+fn walk(
+    bytes: &[u8],
+    limits: &TableLimits,
+    mut top: impl FnMut(usize, usize, u8),
+) -> Result<(usize, usize), TableError> {
+    let (mut entries, mut outermost, mut at) = (0, 0, 0);
+    while let Some(&len) = bytes.get(at) {
         entries += 1;
         if entries > limits.entries {
             return Err(TableError::TooManyEntries);
         }
-        top(bytes.len() - rest.len(), len);
-        let value = after.get(usize::from(len)..).ok_or(TableError::Short)?;
-        rest = match value {
-            // Most are strings, and most of the others null.
-            [b'S', a, b, c, d, after @ ..] => {
-                after.get(usize_of(u32::from_be_bytes([*a, *b, *c, *d]))..).ok_or(TableError::Short)?
+        top(outermost, at, len);
+        outermost += 1;
+        let tag_at = at + 1 + usize::from(len);
+        at = match bytes.get(tag_at..tag_at + 5) {
+            // Most are strings, and most of the others null. A string that is too long is noticed where the next entry is not.
+            Some(&[b'S', a, b, c, d]) => tag_at + 5 + usize_of(u32::from_be_bytes([a, b, c, d])),
+            Some(&[b'V', ..]) => tag_at + 1,
+            Some(&[b'I', ..]) => tag_at + 5,
+            Some(&[b't', ..]) => tag_at + 2,
+            Some(&[b'F', 0, 0, 0, 0]) if limits.depth > 0 => tag_at + 5,
+            _ => {
+                let after;
+                (entries, after) = step(bytes.get(tag_at..).unwrap_or(&[]), entries, limits)?;
+                bytes.len() - after
             }
-            [b'V', after @ ..] => after,
-            [tag, after @ ..] => match delimit(*tag, after)? {
-                (None, after) => after,
-                // A pair of time limits that are not set.
-                (Some(b"VV"), after) if *tag == b'A' && limits.depth > 0 && entries + 2 <= limits.entries => {
-                    entries += 2;
-                    after
-                }
-                (Some(inner), after) => {
-                    entries = walk_inside(inner, *tag == b'A', entries, limits)?;
-                    after
-                }
-            },
-            [] => return Err(TableError::Short),
         };
     }
-    Ok(entries)
+    if at == bytes.len() { Ok((entries, outermost)) } else { Err(TableError::Short) }
+}
+
+/// Passes over one value, tag first, and everything in it: how many entries there are now, and how many octets come after it.
+fn step(value: &[u8], mut entries: usize, limits: &TableLimits) -> Result<(usize, usize), TableError> {
+    let (&tag, after) = value.split_first().ok_or(TableError::Short)?;
+    let (inner, after) = delimit(tag, after)?;
+    match inner {
+        None => {}
+        // A pair of time limits that are not set.
+        Some(b"VV") if tag == b'A' && limits.depth > 0 && entries + 2 <= limits.entries => entries += 2,
+        Some(inner) => entries = walk_inside(inner, tag == b'A', entries, limits)?,
+    }
+    Ok((entries, after.len()))
 }
 
 /// What a value with this tag holds, where it holds entries or items, and what comes after it.
@@ -332,6 +347,35 @@ mod tests {
             let walked = Table::new(&bytes).entries().all(|entry| entry.is_ok());
             // The lazy walk looks at the outermost entries only, so it may accept more.
             prop_assert!(walked || checked.is_err());
+        }
+
+        #[test]
+        fn the_outermost_entries_are_walked_as_those_inside_another_table_are(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            cut in any::<prop::sample::Index>(),
+            (depth, entries) in (0_usize..4, 0_usize..30),
+        ) {
+            let mut bytes = every_type();
+            for name in [&b"empty"[..], b"yes", b"limits", b"count", b"none"] {
+                let value = match name {
+                    b"empty" => Value::Table(Table::new(&[])),
+                    b"yes" => Value::Bool(true),
+                    b"limits" => Value::Array(super::super::table::Array::new(b"VV")),
+                    b"count" => Value::I32(7),
+                    _ => Value::Void,
+                };
+                write_entry(&mut bytes, name, &value);
+            }
+            for (place, octet) in damage {
+                let place = place.index(bytes.len());
+                bytes[place] = octet;
+            }
+            bytes.truncate(bytes.len().min(cut.index(bytes.len() * 2)));
+            let mut around = Vec::new();
+            write_entry(&mut around, b"", &Value::Table(Table::new(&bytes)));
+            let limits = TableLimits { depth, entries };
+            let inside = TableLimits { depth: depth + 1, entries: entries + 1 };
+            prop_assert_eq!(check_table(&bytes, &limits).map(|n| n + 1), check_table(&around, &inside));
         }
 
         #[test]
