@@ -49,6 +49,13 @@ impl ConfirmWindow {
         self.first + crate::wire::num::u64_of(self.marks.len()) - 1
     }
 
+    /// The first of the numbers of the next so many publishes.
+    pub fn next_run(&mut self, count: usize) -> u64 {
+        let first = self.first + crate::wire::num::u64_of(self.marks.len());
+        self.marks.resize(self.marks.len() + count, Mark::Pending);
+        first
+    }
+
     /// The lowest number that may still wait for an answer.
     #[must_use]
     pub fn first(&self) -> u64 {

@@ -26,6 +26,12 @@ impl Spot {
         self.chunk == other.chunk
     }
 
+    /// Its pieces, where it is so many of one length.
+    pub fn pieces(self, count: u32) -> impl ExactSizeIterator<Item = Self> {
+        let len = self.len / count.max(1);
+        (0..count).map(move |n| Self { chunk: self.chunk, start: self.start + n * len, len })
+    }
+
     /// Octets of the piece.
     #[must_use]
     pub const fn len(self) -> u32 {
@@ -122,6 +128,12 @@ impl OutStream {
         &mut self.chunks[last]
     }
 
+    /// How much fits beside a first piece of so many octets, it included.
+    pub fn room(&mut self, spares: &mut Spares, bytes: usize) -> usize {
+        let tail = self.tail(spares, bytes);
+        tail.bytes.capacity() - tail.bytes.len()
+    }
+
     /// Appends bytes that nobody needs again: control methods, heartbeats.
     pub fn push(&mut self, spares: &mut Spares, bytes: &[u8]) {
         self.tail(spares, bytes.len()).bytes.extend_from_slice(bytes);
@@ -130,8 +142,19 @@ impl OutStream {
 
     /// Appends what `write` writes (`bytes` at most, which is reserved) and keeps it until `release`.
     pub fn keep(&mut self, spares: &mut Spares, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Spot {
+        self.keep_run(spares, bytes, 1, write)
+    }
+
+    /// The same for so many pieces, each of which is released.
+    pub fn keep_run(
+        &mut self,
+        spares: &mut Spares,
+        bytes: usize,
+        pieces: u32,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Spot {
         let tail = self.tail(spares, bytes);
-        tail.live += 1;
+        tail.live += pieces;
         let start = tail.bytes.len();
         write(&mut tail.bytes);
         let len = tail.bytes.len() - start;

@@ -1,5 +1,7 @@
 //! The walk over a whole table, every depth, that every publish's headers go through: syntax, depth and count (S1, S2).
 
+use std::ops::Range;
+
 use super::num::{u32_clamped, usize_of};
 use super::table::TableError;
 
@@ -126,6 +128,19 @@ impl Outline {
             number = *self.before.get(at)?;
         }
         Some(None)
+    }
+}
+
+impl Outline {
+    /// The content of the outermost long string that the octet at `place` of the table that was outlined, which is `bytes`, belongs to.
+    pub(super) fn text_at(&self, bytes: &[u8], place: usize) -> Option<Range<usize>> {
+        let starts = self.starts.get(..usize_of(self.count))?;
+        let number = starts.partition_point(|start| usize_of(*start) <= place).checked_sub(1)?;
+        let start = usize_of(*starts.get(number)?);
+        let tag_at = start + 1 + usize::from(*bytes.get(start)?);
+        let Some(&[b'S', a, b, c, d]) = bytes.get(tag_at..tag_at + 5) else { return None };
+        let content = tag_at + 5..tag_at + 5 + usize_of(u32::from_be_bytes([a, b, c, d]));
+        content.contains(&place).then_some(content)
     }
 }
 

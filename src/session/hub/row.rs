@@ -7,28 +7,18 @@
 //! ```
 //! Whatever is not plain is left to `publish`: the two must not differ in anything that can be seen.
 
-use std::rc::Rc;
-
 use super::Hub;
-use super::assembly::look_ahead;
-use super::frames::Frames;
 use super::journal::Journal;
 use super::lease::CROWDED_BYTES;
-use super::moves::Moves;
+use super::road::Road;
+use super::stencil::Reader;
 use crate::session::awaited::Whose;
 use crate::session::client::{Channel, ChannelState, Gate, Session, State};
-use crate::session::confirm::ConfirmWindow;
-use crate::session::judge::{Decision, Edited, Judge, PublishView, SessionFacts};
-use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, Wait};
-use crate::session::record::Record;
+use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
 use crate::session::stream::CHUNK_BYTES;
-use crate::session::upstream::{Link, Pool, TargetState, Upstream};
-use crate::session::{Now, OutStream, SessionId, Spares, Spot};
-use crate::wire::frame::{FRAME_OVERHEAD, FrameKind, parse_frame};
-use crate::wire::method::{self, MethodId};
+use crate::session::{Now, SessionId};
+use crate::wire::frame::parse_frame;
 use crate::wire::num::u64_of;
-use crate::wire::props::ContentHeader;
-use crate::wire::table::{Outline, check_and_outline};
 
 /// How a row ended.
 pub(super) enum End {
@@ -36,24 +26,6 @@ pub(super) enum End {
     Other,
     /// The publish that comes next has its number and its verdict, which is more than this road can carry out.
     Judged { seq: u64, decision: Decision },
-}
-
-/// Where a row of publishes goes: everything of theirs that lies on one lease.
-struct Road<'h> {
-    lane: &'h mut Lane,
-    link: &'h mut Link,
-    /// The lease's channel.
-    up: u16,
-    pool: &'h Pool,
-    upstream: &'h mut Upstream,
-    /// How many more publishes, and octets, its bounds leave room for; and what its link's chunks may hold.
-    room: u64,
-    room_bytes: u64,
-    held_max: u64,
-    /// An exchange that needs no further thought.
-    known: &'h [u8],
-    /// Where the disk is to have them too.
-    journal: Option<Journal<'h>>,
 }
 
 impl Hub {
@@ -131,194 +103,73 @@ impl Hub {
         let room_bytes =
             bytes.saturating_sub(upstream.unsettled_bytes).min(limits.memory_bytes.saturating_sub(memory));
         let held_max = bytes.saturating_add(u64_of(CHUNK_BYTES));
-        let mut road =
-            Road { lane, link, up, pool, upstream, room, room_bytes, held_max, known: &[], journal };
+        let (confirms, frame_max) = (confirm.is_some(), *frame_max);
+        let (confirm, limits) = (confirm.as_mut(), &*limits);
+        let mut road = Road {
+            lane,
+            link,
+            ch: ch.0,
+            up,
+            pool,
+            upstream,
+            spares,
+            confirm,
+            unsettled,
+            room,
+            room_bytes,
+            held_max,
+            journal,
+            run: None,
+            now,
+        };
         let facts = SessionFacts {
             vhost,
             user: credentials.as_ref().map_or("", |c| &c.user),
             peer: *peer,
-            confirms: confirm.is_some(),
-            frame_max: *frame_max,
+            confirms,
+            frame_max,
         };
-        let mut outline = Outline::default();
-        let mut body: [&[u8]; 8] = [&[]; 8];
+        let mut reader = Reader::new(ch, frame_max, limits);
         let (mut at, mut count) = (0, 0);
         let end = loop {
             let rest = buf.get(at..).unwrap_or(&[]);
-            let Ok(Some(frame)) = parse_frame(rest, *frame_max) else { break End::Other };
-            if frame.channel != ch || frame.kind != FrameKind::Method {
-                break End::Other;
-            }
-            let Ok((MethodId::BASIC_PUBLISH, args)) = method::split(frame.payload) else { break End::Other };
-            let Ok(publish) = method::publish(args) else { break End::Other };
-            let whole = publish.exchange.len() + publish.routing_key.len() + 9 == frame.payload.len();
-            if !whole || publish.immediate {
-                break End::Other;
-            }
-            let ahead = look_ahead(frame, rest, *frame_max, limits.message_bytes, &mut body);
-            let Some((header_payload, parts, len)) = ahead else { break End::Other };
-            let Ok(mut header) = ContentHeader::parse(header_payload) else { break End::Other };
-            if let Some(table) = header.headers() {
-                if check_and_outline(table.bytes(), &limits.table, &mut outline).is_err() {
-                    break End::Other;
-                }
-                header.set_outline(&outline);
-            }
+            let Some(message) = reader.next(rest) else { break End::Other };
+            let len = message.frames.len();
             if road.is_full(len) {
                 break End::Other;
             }
-            let seq = confirm.as_mut().map_or(0, ConfirmWindow::next);
             let view = PublishView {
                 session: facts,
-                exchange: publish.exchange,
-                routing_key: publish.routing_key,
-                mandatory: publish.mandatory,
-                header: &header,
-                header_payload,
-                body: body.get(..parts).unwrap_or(&[]),
+                exchange: message.publish.exchange,
+                routing_key: message.publish.routing_key,
+                mandatory: message.publish.mandatory,
+                header: &message.header,
+                header_payload: message.header_payload,
+                body: message.body,
             };
-            let frames = rest.get(..len).unwrap_or(&[]);
-            let mut flags = PublishFlags { mandatory: publish.mandatory, ..PublishFlags::default() };
-            let (spot, wait, record) = match judge.judge(now, &view) {
-                Decision::Pass => {
-                    flags.risky = road.is_risky(publish.exchange);
-                    let journal = road.journal.as_mut().filter(|_| by_tier);
-                    let record =
-                        journal.and_then(|j| j.keep((frame.payload, header_payload, view.body), None, seq));
-                    (road.raw(spares, frames, ch.0), None, record)
-                }
+            match judge.judge(now, &view) {
+                Decision::Pass if by_tier || !road.takes_whole(len) => road.pass(&message, by_tier),
+                Decision::Pass => road.pass_whole(rest, &message),
                 Decision::Edit(edited) => {
                     let elsewhere = edited.upstream.is_some_and(|u| order.get(u.0) != Some(own));
                     let to_disk = edited.durable.unwrap_or(by_tier);
                     if elsewhere || (to_disk && has_spool && !has_journal) || !road.is_ready(&edited) {
-                        break End::Judged { seq, decision: Decision::Edit(edited) };
+                        break End::Judged { seq: road.number(), decision: Decision::Edit(edited) };
                     }
-                    flags.watched = edited.watch_return && !flags.mandatory;
-                    flags.durable = edited.durable;
-                    let seq = to_disk.then_some(seq);
-                    road.edited(spares, moves, &view, frame.payload, &edited, &mut flags, seq)
+                    road.edited(moves, &view, &message, &edited, to_disk);
                 }
-                decision @ Decision::Settle(_) => break End::Judged { seq, decision },
-            };
-            road.put(spot, flags, seq, wait, record, now);
-            *unsettled += 1;
-            counters.frames_in += 2 + u64_of(parts);
+                decision @ Decision::Settle(_) => break End::Judged { seq: road.number(), decision },
+            }
+            counters.frames_in += 2 + u64_of(message.body.len());
             count += 1;
             at += len;
         };
         counters.accepted += count;
         *spool_dirty |= has_journal && count > 0;
+        drop(road);
         if count > 0 {
-            road.lane.busy_ms = now.ms;
             self.mark_link(lid);
         }
         (at, end)
-    }
-}
-
-impl Road<'_> {
-    /// Whether a publish of so many octets finds no room.
-    fn is_full(&self, len: usize) -> bool {
-        self.room == 0
-            || u64_of(len + FRAME_OVERHEAD) > self.room_bytes
-            || u64_of(self.link.out.held()) > self.held_max
-    }
-
-    fn is_risky(&self, exchange: &[u8]) -> bool {
-        !exchange.is_empty() && exchange != self.known && !self.pool.known_exchanges.contains(exchange)
-    }
-
-    /// What must be there first is known to be there.
-    fn is_ready(&self, edited: &Edited) -> bool {
-        edited.target.as_ref().is_none_or(|target| {
-            target.methods.is_empty() || self.pool.targets.get(target) == Some(&TargetState::Ready)
-        })
-    }
-
-    fn raw(&mut self, spares: &mut Spares, frames: &[u8], ch: u16) -> Spot {
-        let frame_max = self.link.tune.frame_max;
-        if ch == self.up && (frame_max == 0 || frames.len() <= crate::wire::num::usize_of(frame_max)) {
-            return self.link.out.keep(spares, frames.len(), |out| out.extend_from_slice(frames));
-        }
-        self.keep(spares, &Frames::Raw(frames))
-    }
-
-    fn keep(&mut self, spares: &mut Spares, frames: &Frames<'_>) -> Spot {
-        let out: &mut OutStream = &mut self.link.out;
-        frames.keep(out, spares, self.up, self.link.tune.frame_max)
-    }
-
-    /// Its frames with the edits in them; `original`: the method's payload as the client sent it; `kept`: its client's number, where the
-    /// disk is to have it too.
-    #[expect(clippy::too_many_arguments, reason = "what a row knows of one publish, field by field")]
-    fn edited(
-        &mut self,
-        spares: &mut Spares,
-        moves: &mut Moves,
-        view: &PublishView<'_>,
-        original: &[u8],
-        edited: &Rc<Edited>,
-        flags: &mut PublishFlags,
-        kept: Option<u64>,
-    ) -> (Spot, Option<Wait>, Option<Record>) {
-        let fresh;
-        let moved = match moves.known(edited, original) {
-            Some(known) => known,
-            None => {
-                fresh = moves.learn(view, original, edited);
-                &fresh
-            }
-        };
-        let header = edited.header.as_deref().unwrap_or(view.header_payload);
-        let whole_body;
-        let body: &[&[u8]] = match &edited.body {
-            Some(body) => {
-                whole_body = [body.as_slice()];
-                &whole_body
-            }
-            None => view.body,
-        };
-        let method = moved.method.as_deref().unwrap_or(original);
-        flags.risky = self.is_risky(edited.place.as_ref().map_or(view.exchange, |place| &place.exchange));
-        let journal = self.journal.as_mut().zip(kept);
-        let record = journal.and_then(|(j, seq)| j.keep((method, header, body), moved.way.as_deref(), seq));
-        let spot = self.keep(spares, &Frames::Parts { method, header, body });
-        let wait = moved.way.as_ref().map(|way| Wait { way: Rc::clone(way), met: true, behind: false });
-        (spot, wait, record)
-    }
-
-    fn put(
-        &mut self,
-        spot: Spot,
-        flags: PublishFlags,
-        seq: u64,
-        wait: Option<Wait>,
-        record: Option<Record>,
-        now: Now,
-    ) {
-        let tag = self.link.channel(self.up).map_or(0, |c| {
-            c.next_tag += 1;
-            c.next_tag - 1
-        });
-        if self.lane.sent == 0 {
-            self.lane.first_ms = now.ms;
-        }
-        self.lane.sent += 1;
-        self.room = self.room.saturating_sub(1);
-        self.room_bytes = self.room_bytes.saturating_sub(u64::from(spot.len()));
-        self.upstream.unsettled += 1;
-        self.upstream.unsettled_bytes += u64::from(spot.len());
-        self.lane.items.push_back(Item {
-            store: Store::Stream(spot),
-            kind: Kind::Publish(flags),
-            settled: false,
-            strikes: 0,
-            tag,
-            seq,
-            len: spot.len(),
-            at_ms: now.ms,
-            wait,
-            record,
-        });
     }
 }

@@ -1,0 +1,238 @@
+//! The road of a row: everything of a lane, its lease, its link and its client that publishes change on their way, held once for all of
+//! them (SPEC F1).
+
+use std::rc::Rc;
+
+use super::assembly::Whole;
+use super::frames::{Frames, renumber};
+use super::journal::Journal;
+use super::moves::Moves;
+use crate::session::confirm::ConfirmWindow;
+use crate::session::judge::{Edited, PublishView};
+use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
+use crate::session::upstream::{Link, Pool, TargetState, Upstream};
+use crate::session::{Now, Spares};
+use crate::wire::frame::FRAME_OVERHEAD;
+use crate::wire::num::{u32_clamped, u64_of, usize_clamped, usize_of};
+
+/// Where a row of publishes goes: everything of theirs that lies on one lease.
+pub(super) struct Road<'h> {
+    pub(super) lane: &'h mut Lane,
+    pub(super) link: &'h mut Link,
+    /// The client's channel, and the lease's.
+    pub(super) ch: u16,
+    pub(super) up: u16,
+    pub(super) pool: &'h Pool,
+    pub(super) upstream: &'h mut Upstream,
+    pub(super) spares: &'h mut Spares,
+    /// The client's numbers, and what it has unsettled.
+    pub(super) confirm: Option<&'h mut ConfirmWindow>,
+    pub(super) unsettled: &'h mut u64,
+    /// How many more publishes, and octets, its bounds leave room for; and what its link's chunks may hold.
+    pub(super) room: u64,
+    pub(super) room_bytes: u64,
+    pub(super) held_max: u64,
+    /// Where the disk is to have them too.
+    pub(super) journal: Option<Journal<'h>>,
+    pub(super) run: Option<Run<'h>>,
+    pub(super) now: Now,
+}
+
+/// Publishes of one length, side by side in what the client sent, that go on as they came: they are copied, numbered and remembered
+/// together, once there is another or the row ends. One that nobody has judged is not among them.
+pub(super) struct Run<'h> {
+    /// From the first of them on.
+    bytes: &'h [u8],
+    /// Octets of each.
+    len: usize,
+    count: usize,
+    /// For so many there is room.
+    count_max: usize,
+    mandatory: bool,
+    risky: bool,
+}
+
+/// Whatever ends a row, a panic of the judge too: what was let in before it goes on (S5).
+impl Drop for Road<'_> {
+    fn drop(&mut self) {
+        self.end_run();
+    }
+}
+
+impl<'h> Road<'h> {
+    /// Whether a publish of so many octets finds no room.
+    #[inline]
+    pub(super) fn is_full(&mut self, len: usize) -> bool {
+        if self.run.as_ref().is_some_and(|run| run.len == len && run.count < run.count_max) {
+            return false;
+        }
+        self.end_run();
+        self.room == 0
+            || u64_of(len + FRAME_OVERHEAD) > self.room_bytes
+            || u64_of(self.link.out.held()) > self.held_max
+    }
+
+    fn is_risky(&self, exchange: &[u8]) -> bool {
+        !exchange.is_empty() && !self.pool.known_exchanges.contains(exchange)
+    }
+
+    /// What must be there first is known to be there.
+    pub(super) fn is_ready(&self, edited: &Edited) -> bool {
+        edited.target.as_ref().is_none_or(|target| {
+            target.methods.is_empty() || self.pool.targets.get(target) == Some(&TargetState::Ready)
+        })
+    }
+
+    /// Whether none of so many octets of frames must be split for this link.
+    pub(super) fn takes_whole(&self, len: usize) -> bool {
+        let frame_max = self.link.tune.frame_max;
+        frame_max == 0 || len <= usize_of(frame_max)
+    }
+
+    /// The client's number of the publish that comes next.
+    pub(super) fn number(&mut self) -> u64 {
+        self.end_run();
+        self.confirm.as_mut().map_or(0, |window| window.next())
+    }
+
+    /// As it came. `bytes` begins with its frames, for which `is_full` has seen room.
+    #[inline]
+    pub(super) fn pass_whole(&mut self, bytes: &'h [u8], message: &Whole<'_>) {
+        let (len, mandatory) = (message.frames.len(), message.publish.mandatory);
+        let risky = self.is_risky(message.publish.exchange);
+        match &mut self.run {
+            Some(run) if run.mandatory == mandatory && run.risky == risky => run.count += 1,
+            _ => self.begin_run(Run { bytes, len, count: 1, count_max: 1, mandatory, risky }),
+        }
+    }
+
+    fn begin_run(&mut self, mut run: Run<'h>) {
+        self.end_run();
+        let chunk = self.link.out.room(self.spares, run.len) / run.len.max(1);
+        let bytes = self.room_bytes.saturating_sub(u64_of(FRAME_OVERHEAD)) / u64_of(run.len.max(1));
+        run.count_max = chunk.min(usize_clamped(bytes.min(self.room)));
+        self.run = Some(run);
+    }
+
+    /// What `put` does for one publish, for all of a run.
+    fn end_run(&mut self) {
+        let Some(Run { bytes, len, count, mandatory, risky, .. }) = self.run.take() else { return };
+        let frames = bytes.get(..len * count).unwrap_or(&[]);
+        let (ch, up, pieces) = (self.ch, self.up, u32_clamped(count));
+        let all = self.link.out.keep_run(self.spares, frames.len(), pieces, |out| {
+            if ch == up { out.extend_from_slice(frames) } else { renumber(out, frames, up, 0) }
+        });
+        let flags = PublishFlags { mandatory, risky, ..PublishFlags::default() };
+        let tag = self.weigh(count, all.len());
+        let seq = self.confirm.as_mut().map_or(0, |window| window.next_run(count));
+        let (at_ms, step) = (self.now.ms, u64::from(seq != 0));
+        self.lane.items.extend((0..).zip(all.pieces(pieces)).map(|(n, spot)| Item {
+            store: Store::Stream(spot),
+            kind: Kind::Publish(flags),
+            settled: false,
+            strikes: 0,
+            tag: tag + n,
+            seq: seq + n * step,
+            len: spot.len(),
+            at_ms,
+            wait: None,
+            record: None,
+        }));
+    }
+
+    /// So many publishes enter the lane, together so many octets: the tag of the first on the lease.
+    fn weigh(&mut self, count: usize, bytes: u32) -> u64 {
+        let (publishes, bytes) = (u64_of(count), u64::from(bytes));
+        let tag = self.link.channel(self.up).map_or(0, |c| {
+            c.next_tag += publishes;
+            c.next_tag - publishes
+        });
+        if self.lane.sent == 0 {
+            self.lane.first_ms = self.now.ms;
+        }
+        self.lane.busy_ms = self.now.ms;
+        self.lane.sent += count;
+        self.room = self.room.saturating_sub(publishes);
+        self.room_bytes = self.room_bytes.saturating_sub(bytes);
+        self.upstream.unsettled += publishes;
+        self.upstream.unsettled_bytes += bytes;
+        *self.unsettled += publishes;
+        tag
+    }
+
+    /// As it came, by itself: it goes to disk as well, or must be split.
+    pub(super) fn pass(&mut self, message: &Whole<'_>, to_disk: bool) {
+        let (seq, risky) = (self.number(), self.is_risky(message.publish.exchange));
+        let flags = PublishFlags { mandatory: message.publish.mandatory, risky, ..PublishFlags::default() };
+        let parts = (message.method_payload, message.header_payload, message.body);
+        let journal = self.journal.as_mut().filter(|_| to_disk);
+        let record = journal.and_then(|j| j.keep(parts, None, seq));
+        self.put(&Frames::Raw(message.frames), Item { record, ..item(flags, seq) });
+    }
+
+    /// With the edits in its frames.
+    pub(super) fn edited(
+        &mut self,
+        moves: &mut Moves,
+        view: &PublishView<'_>,
+        message: &Whole<'_>,
+        edited: &Rc<Edited>,
+        to_disk: bool,
+    ) {
+        let fresh;
+        let original = message.method_payload;
+        let moved = match moves.known(edited, original) {
+            Some(known) => known,
+            None => {
+                fresh = moves.learn(view, original, edited);
+                &fresh
+            }
+        };
+        let header = edited.header.as_deref().unwrap_or(message.header_payload);
+        let whole_body;
+        let body: &[&[u8]] = match &edited.body {
+            Some(body) => {
+                whole_body = [body.as_slice()];
+                &whole_body
+            }
+            None => message.body,
+        };
+        let method = moved.method.as_deref().unwrap_or(original);
+        let exchange = edited.place.as_ref().map_or(message.publish.exchange, |place| &place.exchange);
+        let (seq, mandatory) = (self.number(), message.publish.mandatory);
+        let flags = PublishFlags {
+            mandatory,
+            watched: edited.watch_return && !mandatory,
+            durable: edited.durable,
+            risky: self.is_risky(exchange),
+            ..PublishFlags::default()
+        };
+        let journal = self.journal.as_mut().filter(|_| to_disk);
+        let record = journal.and_then(|j| j.keep((method, header, body), moved.way.as_deref(), seq));
+        let wait = moved.way.as_ref().map(|way| Wait { way: Rc::clone(way), met: true, behind: false });
+        self.put(&Frames::Parts { method, header, body }, Item { record, wait, ..item(flags, seq) });
+    }
+
+    /// One publish enters the lane.
+    fn put(&mut self, frames: &Frames<'_>, item: Item) {
+        let spot = frames.keep(&mut self.link.out, self.spares, self.up, self.link.tune.frame_max);
+        let (tag, at_ms) = (self.weigh(1, spot.len()), self.now.ms);
+        self.lane.items.push_back(Item { store: Store::Stream(spot), tag, len: spot.len(), at_ms, ..item });
+    }
+}
+
+/// A publish that is to get its place.
+fn item(flags: PublishFlags, seq: u64) -> Item {
+    Item {
+        store: Store::Own(Box::default()),
+        kind: Kind::Publish(flags),
+        settled: false,
+        strikes: 0,
+        tag: UNSENT,
+        seq,
+        len: 0,
+        at_ms: 0,
+        wait: None,
+        record: None,
+    }
+}
