@@ -73,9 +73,11 @@ def scenarios(quick):
         Scenario("rabbit-none", "the same, no confirms asked", REAL, publish(40_000, connections=1, warm=2000), ["direct", "haproxy", "umbel"],
                  ("rate", "proxy_us", "broker_us"), message="durable", before="purge", base="direct"),
         Scenario("cycles", "connect, publish, close against RabbitMQ", REAL, {"mode": "cycles", "parallel": 4, "seconds": 4 / n}, plain[:3],
+                 ("rate", "arrived_rate", "p50_us", "broker_us"), message="durable", before="purge", base="direct"),
+        Scenario("cycles-confirmed", "the same with confirms", REAL, {"mode": "cycles", "parallel": 4, "seconds": 4 / n, "confirm": 1}, [*plain[:3], "umbel-durable"],
                  ("rate", "p50_us", "broker_us"), message="durable", before="purge", base="direct"),
-        Scenario("cycles-confirmed", "the same with confirms", REAL, {"mode": "cycles", "parallel": 4, "seconds": 4 / n, "confirm": 1}, plain[:3],
-                 ("rate", "p50_us", "broker_us"), message="durable", before="purge", base="direct"),
+        Scenario("steady-confirmed", "the same confirmed publishes over connections that stay: what no cycle can be quicker than", REAL,
+                 {"mode": "steady", "parallel": 4, "seconds": 4 / n}, plain[:3], ("rate", "p50_us", "broker_us"), message="durable", before="purge", base="direct"),
         Scenario("far", "connect, publish, close, broker 50 ms away", FAR, {"mode": "cycles", "parallel": 1, "seconds": 3 / n}, plain[:3], ("p50_us",), message="durable", before="purge", base="direct"),
         Scenario("far-confirmed", "the same with confirms", FAR, {"mode": "cycles", "parallel": 1, "seconds": 3 / n, "confirm": 1}, [*plain[:3], "umbel-durable"],
                  ("p50_us",), message="durable", before="purge", base="direct"),
@@ -128,7 +130,7 @@ class Load:
             argv += ["--message", path, "--size", size]
         if options["mode"] == "publish" and stage.kind == NULL:
             argv += ["--control", stage.broker.control]
-        elif options["mode"] == "publish" and not options.get("window"):
+        elif options["mode"] == "cycles" or (options["mode"] == "publish" and not options.get("window")):
             argv += ["--queue", "bench", "--broker", f"127.0.0.1:{stage.broker.port}"]
         self.child = Child(argv, core, stage.directory / "load.log", pipes=True)
 
@@ -266,7 +268,7 @@ def digits(x):
 
 
 UNITS = {
-    "proxy_us": "proxy, µs a message", "broker_us": "broker, µs a message", "rate": "a second", "p50_us": "p50, µs", "p99_us": "p99, µs", "max_us": "longest, µs", "memory": "octets", "peak": "octets more at its height", "after": "octets more afterwards",
+    "proxy_us": "proxy, µs a message", "broker_us": "broker, µs a message", "rate": "a second", "arrived_rate": "a second, until all has arrived", "p50_us": "p50, µs", "p99_us": "p99, µs", "max_us": "longest, µs", "memory": "octets", "peak": "octets more at its height", "after": "octets more afterwards",
     "seconds": "s", "lost": "lost", "turned_away": "knocked in vain", "proxy_ms": "proxy, ms in all", "upstream_connections": "upstream connections",
 }
 

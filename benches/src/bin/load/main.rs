@@ -1,7 +1,8 @@
 //! The producers. Every mode logs in first, says `ready`, waits for a line on its standard input, and answers with one line of JSON.
 //!
-//! publish  as fast as the window lets it · paced  so many a second · latency  one confirmed publish at a time
-//! cycles   connect, publish, close · idle  connections that do nothing · storm  everybody connects at once
+//! publish  as fast as the window lets it · paced  so many a second · latency  one confirmed publish at a time · beside  one a millisecond
+//! cycles   connect, publish, close · steady  the same over connections that stay · idle  connections that do nothing
+//! storm    everybody connects at once
 //!
 //! `--message` names a file of encoded publishes on channel 1, all of one length, sent in turn.
 
@@ -46,6 +47,7 @@ fn main() {
         "paced" => producers::paced(&args),
         "latency" => latency::latency(&args),
         "cycles" => connections::cycles(&args),
+        "steady" => connections::steady(&args),
         "idle" => connections::idle(&args),
         "storm" => storm::storm(&args),
         "beside" => latency::beside(&args),
