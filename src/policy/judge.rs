@@ -122,7 +122,7 @@ impl Policy {
         message: &Message<'_>,
         verdict: &mut Verdict<'p>,
     ) -> bool {
-        if self.is_blank() {
+        if self.is_silent_on(message.task) {
             return false;
         }
         let mut observing = Observing { all_live: mode == Mode::Observe, seen: Vec::new() };
@@ -189,9 +189,6 @@ impl Policy {
         message: &Message<'_>,
         verdict: &mut Verdict<'p>,
     ) -> bool {
-        if self.of_others.is_empty() {
-            return false;
-        }
         let case = Case::new(self, context, message);
         if let Some((by, rule)) = self.first(&self.of_others, Aspect::Admission, &case, observing) {
             admission(by, rule, &case, memo, verdict);

@@ -87,6 +87,14 @@ pub struct Outline {
 
 impl Default for Outline {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Outline {
+    /// Of nothing.
+    #[must_use]
+    pub const fn new() -> Self {
         Self { starts: [0; OUTLINE_MAX], before: [0; OUTLINE_MAX], last: [0; LENGTHS], count: 0 }
     }
 }

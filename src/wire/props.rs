@@ -139,7 +139,7 @@ impl From<Short> for PropsError {
 }
 
 /// A header frame's payload, read in place.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct ContentHeader<'a> {
     /// Octets of body that follow.
     pub body_size: u64,
@@ -229,28 +229,34 @@ impl<'a> ContentHeader<'a> {
 
     /// The header of another payload that has all this one's lengths; `outline`: of a table that begins its entries where its own does.
     #[must_use]
-    pub(crate) const fn over<'b>(&self, payload: &'b [u8], outline: &'b Outline) -> ContentHeader<'b> {
+    pub(crate) const fn over<'b>(
+        &self,
+        payload: &'b [u8],
+        outline: Option<&'b Outline>,
+    ) -> ContentHeader<'b> {
         let Self { body_size, flags, starts, .. } = *self;
-        ContentHeader { body_size, flags, payload, starts, outline: Some(outline) }
+        ContentHeader { body_size, flags, payload, starts, outline }
     }
 
     /// The content that the octet at `place` of the payload belongs to, where it is a short string's, or a long string's of the outlined
     /// table: octets that could be any others, and nothing would be elsewhere or something else.
     pub(crate) fn content_at(&self, place: usize) -> Option<Range<usize>> {
-        Property::ALL.into_iter().find_map(|property| {
-            let start = usize_of(*self.starts.get(property.index())?);
-            let bytes = self.raw(property)?;
-            let within = place.checked_sub(start).filter(|within| *within < bytes.len())?;
-            let content = match property.shape() {
-                Shape::Short => (1..bytes.len()).contains(&within).then_some(1..bytes.len())?,
-                Shape::Table => {
-                    let text = self.outline?.text_at(bytes.get(4..)?, within.checked_sub(4)?)?;
-                    text.start + 4..text.end + 4
-                }
-                Shape::Octet | Shape::Eight => return None,
-            };
-            Some(start + content.start..start + content.end)
-        })
+        let begins = |property: &&Property| {
+            self.flags & property.flag() != 0
+                && self.starts.get(property.index()).is_some_and(|start| usize_of(*start) <= place)
+        };
+        let property = *Property::ALL.iter().rfind(begins)?;
+        let start = usize_of(*self.starts.get(property.index())?);
+        let (bytes, within) = (self.raw(property)?, place - start);
+        let content = match property.shape() {
+            Shape::Short => 1..bytes.len(),
+            Shape::Table => {
+                let text = self.outline?.text_at(bytes.get(4..)?, within.checked_sub(4)?)?;
+                text.start + 4..text.end + 4
+            }
+            Shape::Octet | Shape::Eight => return None,
+        };
+        content.contains(&within).then_some(start + content.start..start + content.end)
     }
 
     /// A property as it was sent: a short string or a table with its length before it. `None` where absent.

@@ -199,15 +199,16 @@ impl<'a> Case<'a> {
 
 impl Desk {
     fn judge(&mut self, case: &Case<'_>) -> Decision {
-        let policy = case.policy();
+        let watched = case.message.task.is_some() && case.snapshot.watches_returns(OWN.0);
+        // What nobody can speak of needs no verdict, not even a blank one.
+        if !watched && case.policy().is_silent_on(case.message.task) {
+            return self.unspoken(case);
+        }
         let context = case.context(self.random());
         let mut verdict = Verdict::default();
-        let spoken = policy.speak(&mut self.memo, &context, &case.message, &mut verdict);
-        let watched = case.message.task.is_some() && case.snapshot.watches_returns(OWN.0);
+        let spoken = case.policy().speak(&mut self.memo, &context, &case.message, &mut verdict);
         if !spoken && !watched {
-            // Nobody speaks of it: it counts, and that is all.
-            self.count(case, &Kind::new(TaskVerdict::Forward, Because::default()), None);
-            return Decision::Pass;
+            return self.unspoken(case);
         }
         if !verdict.observed.is_empty() {
             self.observed(case, &verdict);
@@ -217,6 +218,12 @@ impl Desk {
             Fate::Expired { action, at } => self.expired(case, &verdict.because, action, at),
             Fate::Refused { how, reason } => self.refused(case, &verdict.because, how, reason),
         }
+    }
+
+    /// Nobody speaks of it: it counts, and that is all.
+    fn unspoken(&mut self, case: &Case<'_>) -> Decision {
+        self.count(case, &Kind::new(TaskVerdict::Forward, Because::default()), None);
+        Decision::Pass
     }
 
     /// Counts a task; `to`: where the policy sends it.

@@ -3,10 +3,10 @@
 
 use std::rc::Rc;
 
-use super::assembly::Whole;
 use super::frames::{Frames, renumber};
 use super::journal::Journal;
 use super::moves::Moves;
+use super::stencil::Reader;
 use crate::session::confirm::ConfirmWindow;
 use crate::session::judge::{Edited, PublishView};
 use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
@@ -95,17 +95,17 @@ impl<'h> Road<'h> {
         self.confirm.as_mut().map_or(0, |window| window.next())
     }
 
-    /// As it came. `bytes` begins with its frames, for which `is_full` has seen room.
+    /// As it came. `bytes` begins with its frames, `len` octets for which `is_full` has seen room.
     #[inline]
-    pub(super) fn pass_whole(&mut self, bytes: &'h [u8], message: &Whole<'_>) {
-        let (len, mandatory) = (message.frames.len(), message.publish.mandatory);
-        let risky = self.is_risky(message.publish.exchange);
+    pub(super) fn pass_whole(&mut self, bytes: &'h [u8], len: usize, view: &PublishView<'_>) {
+        let (mandatory, risky) = (view.mandatory, self.is_risky(view.exchange));
         match &mut self.run {
             Some(run) if run.mandatory == mandatory && run.risky == risky => run.count += 1,
             _ => self.begin_run(Run { bytes, len, count: 1, count_max: 1, mandatory, risky }),
         }
     }
 
+    #[inline(never)]
     fn begin_run(&mut self, mut run: Run<'h>) {
         self.end_run();
         let chunk = self.link.out.room(self.spares, run.len) / run.len.max(1);
@@ -115,6 +115,7 @@ impl<'h> Road<'h> {
     }
 
     /// What `put` does for one publish, for all of a run.
+    #[inline(never)]
     fn end_run(&mut self) {
         let Some(Run { bytes, len, count, mandatory, risky, .. }) = self.run.take() else { return };
         let frames = bytes.get(..len * count).unwrap_or(&[]);
@@ -161,26 +162,25 @@ impl<'h> Road<'h> {
     }
 
     /// As it came, by itself: it goes to disk as well, or must be split.
-    pub(super) fn pass(&mut self, message: &Whole<'_>, to_disk: bool) {
-        let (seq, risky) = (self.number(), self.is_risky(message.publish.exchange));
-        let flags = PublishFlags { mandatory: message.publish.mandatory, risky, ..PublishFlags::default() };
-        let parts = (message.method_payload, message.header_payload, message.body);
+    pub(super) fn pass(&mut self, read: &Reader<'_>, view: &PublishView<'_>, to_disk: bool) {
+        let (seq, risky) = (self.number(), self.is_risky(view.exchange));
+        let flags = PublishFlags { mandatory: view.mandatory, risky, ..PublishFlags::default() };
+        let parts = (read.method_payload(), view.header_payload, view.body);
         let journal = self.journal.as_mut().filter(|_| to_disk);
         let record = journal.and_then(|j| j.keep(parts, None, seq));
-        self.put(&Frames::Raw(message.frames), Item { record, ..item(flags, seq) });
+        self.put(&Frames::Raw(read.frames()), Item { record, ..item(flags, seq) });
     }
 
-    /// With the edits in its frames.
+    /// With the edits in its frames; `original`: the method's payload as the client sent it.
     pub(super) fn edited(
         &mut self,
         moves: &mut Moves,
         view: &PublishView<'_>,
-        message: &Whole<'_>,
+        original: &[u8],
         edited: &Rc<Edited>,
         to_disk: bool,
     ) {
         let fresh;
-        let original = message.method_payload;
         let moved = match moves.known(edited, original) {
             Some(known) => known,
             None => {
@@ -188,18 +188,18 @@ impl<'h> Road<'h> {
                 &fresh
             }
         };
-        let header = edited.header.as_deref().unwrap_or(message.header_payload);
+        let header = edited.header.as_deref().unwrap_or(view.header_payload);
         let whole_body;
         let body: &[&[u8]] = match &edited.body {
             Some(body) => {
                 whole_body = [body.as_slice()];
                 &whole_body
             }
-            None => message.body,
+            None => view.body,
         };
         let method = moved.method.as_deref().unwrap_or(original);
-        let exchange = edited.place.as_ref().map_or(message.publish.exchange, |place| &place.exchange);
-        let (seq, mandatory) = (self.number(), message.publish.mandatory);
+        let exchange = edited.place.as_ref().map_or(view.exchange, |place| &place.exchange);
+        let (seq, mandatory) = (self.number(), view.mandatory);
         let flags = PublishFlags {
             mandatory,
             watched: edited.watch_return && !mandatory,

@@ -14,7 +14,7 @@ use super::road::Road;
 use super::stencil::Reader;
 use crate::session::awaited::Whose;
 use crate::session::client::{Channel, ChannelState, Gate, Session, State};
-use crate::session::judge::{Decision, Judge, PublishView, SessionFacts};
+use crate::session::judge::{Decision, Judge, SessionFacts};
 use crate::session::stream::CHUNK_BYTES;
 use crate::session::{Now, SessionId};
 use crate::wire::frame::parse_frame;
@@ -133,34 +133,29 @@ impl Hub {
         let (mut at, mut count) = (0, 0);
         let end = loop {
             let rest = buf.get(at..).unwrap_or(&[]);
-            let Some(message) = reader.next(rest) else { break End::Other };
-            let len = message.frames.len();
+            if !reader.read(rest) {
+                break End::Other;
+            }
+            let len = reader.frames().len();
             if road.is_full(len) {
                 break End::Other;
             }
-            let view = PublishView {
-                session: facts,
-                exchange: message.publish.exchange,
-                routing_key: message.publish.routing_key,
-                mandatory: message.publish.mandatory,
-                header: &message.header,
-                header_payload: message.header_payload,
-                body: message.body,
-            };
+            let header = reader.header();
+            let view = reader.view(facts, &header);
             match judge.judge(now, &view) {
-                Decision::Pass if by_tier || !road.takes_whole(len) => road.pass(&message, by_tier),
-                Decision::Pass => road.pass_whole(rest, &message),
+                Decision::Pass if by_tier || !road.takes_whole(len) => road.pass(&reader, &view, by_tier),
+                Decision::Pass => road.pass_whole(rest, len, &view),
                 Decision::Edit(edited) => {
                     let elsewhere = edited.upstream.is_some_and(|u| order.get(u.0) != Some(own));
                     let to_disk = edited.durable.unwrap_or(by_tier);
                     if elsewhere || (to_disk && has_spool && !has_journal) || !road.is_ready(&edited) {
                         break End::Judged { seq: road.number(), decision: Decision::Edit(edited) };
                     }
-                    road.edited(moves, &view, &message, &edited, to_disk);
+                    road.edited(moves, &view, reader.method_payload(), &edited, to_disk);
                 }
                 decision @ Decision::Settle(_) => break End::Judged { seq: road.number(), decision },
             }
-            counters.frames_in += 2 + u64_of(message.body.len());
+            counters.frames_in += 2 + u64_of(view.body.len());
             count += 1;
             at += len;
         };

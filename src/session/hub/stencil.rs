@@ -10,8 +10,9 @@
 
 use std::ops::Range;
 
-use super::assembly::{Whole, look_ahead};
+use super::assembly::look_ahead;
 use crate::session::Limits;
+use crate::session::judge::{PublishView, SessionFacts};
 use crate::wire::frame::{ChannelId, FRAME_END, FrameKind, parse_frame};
 use crate::wire::method::{self, MethodId, Publish};
 use crate::wire::num::same;
@@ -20,78 +21,148 @@ use crate::wire::table::{Outline, check_and_outline};
 
 /// Places that may differ: Celery's messages have about six of them that do.
 const HOLES_MAX: usize = 12;
+/// Shapes that are known at a time: words of other lengths are another shape.
+const STENCILS: usize = 8;
 
-/// Reads the publishes of one channel that lie one behind the other.
+/// Reads the publishes of one channel that lie one behind the other. What was read last is asked of it piece by piece: all of it in one
+/// value is two hundred octets, moved about for every message.
 pub(super) struct Reader<'a> {
     channel: ChannelId,
     frame_max: u32,
     limits: &'a Limits,
-    stencil: Option<Stencil<'a>>,
-    /// Of the header table that was read last.
-    outline: Outline,
+    stencils: [Option<Stencil<'a>>; STENCILS],
+    /// Of the header table that each is of.
+    outlines: [Outline; STENCILS],
+    /// The shape that was read last, and the one that has been known for longest.
+    current: usize,
+    oldest: usize,
+    frames: &'a [u8],
+    method_payload: &'a [u8],
+    publish: Publish<'a>,
+    header_payload: &'a [u8],
+    header: ContentHeader<'a>,
     body: [&'a [u8]; 8],
+    pieces: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(channel: ChannelId, frame_max: u32, limits: &'a Limits) -> Self {
-        Self { channel, frame_max, limits, stencil: None, outline: Outline::default(), body: [&[]; 8] }
-    }
-
-    /// The publish at the front, where all of it is there and nothing about it needs more thought.
-    #[inline]
-    pub(super) fn next(&mut self, rest: &'a [u8]) -> Option<Whole<'_>> {
-        if self.stencil.as_mut().is_some_and(|stencil| stencil.fits(rest, &self.outline)) {
-            self.traced(rest)
-        } else {
-            self.read(rest)
+        Self {
+            channel,
+            frame_max,
+            limits,
+            stencils: std::array::from_fn(|_| None),
+            outlines: [const { Outline::new() }; STENCILS],
+            current: 0,
+            oldest: 0,
+            frames: &[],
+            method_payload: &[],
+            publish: Publish::default(),
+            header_payload: &[],
+            header: ContentHeader::default(),
+            body: [&[]; 8],
+            pieces: 0,
         }
     }
 
-    /// It has the shape of the one before it.
+    /// Reads the publish at the front of `rest`: whether all of it is there, and nothing about it needs more thought.
     #[inline]
-    fn traced(&mut self, rest: &'a [u8]) -> Option<Whole<'_>> {
-        let stencil = self.stencil.as_ref()?;
-        let frames = rest.get(..stencil.len)?;
-        let header_payload = frames.get(stencil.header_at.clone())?;
-        let [body, ..] = &mut self.body;
-        let has_body = stencil.lead.len() < stencil.len;
-        if has_body {
-            *body = frames.get(stencil.lead.len()..stencil.len - 1)?;
+    pub(super) fn read(&mut self, rest: &'a [u8]) -> bool {
+        if self.fits(self.current, rest) { self.trace(rest).is_some() } else { self.read_other(rest) }
+    }
+
+    /// It has not the shape of the one before it.
+    #[inline(never)]
+    fn read_other(&mut self, rest: &'a [u8]) -> bool {
+        match (0..STENCILS).find(|&at| at != self.current && self.fits(at, rest)) {
+            Some(at) => self.turn_to(at, rest).is_some(),
+            None => self.read_anew(rest).is_some(),
         }
-        Some(Whole {
-            frames,
-            method_payload: stencil.method_payload,
-            publish: stencil.publish,
-            header: stencil.header.over(header_payload, &self.outline),
-            header_payload,
-            body: if has_body { std::slice::from_ref(body) } else { &[] },
-        })
+    }
+
+    /// It has another shape than the one that was read last.
+    fn turn_to(&mut self, at: usize, rest: &'a [u8]) -> Option<()> {
+        let stencil = self.stencils.get(at)?.as_ref()?;
+        (self.method_payload, self.publish, self.header) =
+            (stencil.method_payload, stencil.publish, stencil.header);
+        self.current = at;
+        self.trace(rest)
+    }
+
+    #[inline]
+    fn fits(&mut self, at: usize, rest: &[u8]) -> bool {
+        match (self.stencils.get_mut(at), self.outlines.get(at)) {
+            (Some(Some(stencil)), Some(outline)) => stencil.fits(rest, outline),
+            _ => false,
+        }
+    }
+
+    /// It has the shape of one before it: only where its pieces are is new.
+    #[inline]
+    fn trace(&mut self, rest: &'a [u8]) -> Option<()> {
+        let stencil = self.stencils.get(self.current)?.as_ref()?;
+        self.frames = rest.get(..stencil.len)?;
+        self.header_payload = self.frames.get(stencil.header_at.clone())?;
+        self.pieces = usize::from(stencil.lead.len() < stencil.len);
+        if self.pieces > 0 {
+            *self.body.first_mut()? = self.frames.get(stencil.lead.len()..stencil.len - 1)?;
+        }
+        Some(())
     }
 
     /// Nothing is known of it.
-    fn read(&mut self, rest: &'a [u8]) -> Option<Whole<'_>> {
-        self.stencil = None;
+    fn read_anew(&mut self, rest: &'a [u8]) -> Option<()> {
+        self.current = self.oldest;
+        self.oldest = (self.oldest + 1) % STENCILS;
+        *self.stencils.get_mut(self.current)? = None;
         let frame = parse_frame(rest, self.frame_max).ok()??;
         if frame.channel != self.channel || frame.kind != FrameKind::Method {
             return None;
         }
         let Ok((MethodId::BASIC_PUBLISH, args)) = method::split(frame.payload) else { return None };
-        let publish = method::publish(args).ok()?;
-        let whole = publish.exchange.len() + publish.routing_key.len() + 9 == frame.payload.len();
-        if !whole || publish.immediate {
+        self.publish = method::publish(args).ok()?;
+        let whole = self.publish.exchange.len() + self.publish.routing_key.len() + 9 == frame.payload.len();
+        if !whole || self.publish.immediate {
             return None;
         }
-        let (header_payload, parts, len) =
+        let (header_payload, pieces, len) =
             look_ahead(frame, rest, self.frame_max, self.limits.message_bytes, &mut self.body)?;
-        let header = ContentHeader::parse(header_payload).ok()?;
-        if let Some(table) = header.headers() {
-            check_and_outline(table.bytes(), &self.limits.table, &mut self.outline).ok()?;
+        self.header = ContentHeader::parse(header_payload).ok()?;
+        if let Some(table) = self.header.headers() {
+            let outline = self.outlines.get_mut(self.current)?;
+            check_and_outline(table.bytes(), &self.limits.table, outline).ok()?;
         }
-        let (frames, method_payload) = (rest.get(..len)?, frame.payload);
-        let body = self.body.get(..parts)?;
-        self.stencil = Stencil::of((frames, method_payload, header_payload), publish, header, body);
-        let header = header.over(header_payload, &self.outline);
-        Some(Whole { frames, method_payload, publish, header, header_payload, body })
+        (self.frames, self.method_payload) = (rest.get(..len)?, frame.payload);
+        (self.header_payload, self.pieces) = (header_payload, pieces);
+        let stencil = Stencil::of(self);
+        *self.stencils.get_mut(self.current)? = stencil;
+        Some(())
+    }
+
+    /// Its frames as they came.
+    pub(super) const fn frames(&self) -> &'a [u8] {
+        self.frames
+    }
+
+    pub(super) const fn method_payload(&self) -> &'a [u8] {
+        self.method_payload
+    }
+
+    /// As whoever judges it sees it; `header` is this one's.
+    #[inline]
+    pub(super) fn view<'v>(
+        &'v self,
+        session: SessionFacts<'v>,
+        header: &'v ContentHeader<'v>,
+    ) -> PublishView<'v> {
+        let Publish { exchange, routing_key, mandatory, .. } = self.publish;
+        let (header_payload, body) = (self.header_payload, self.body.get(..self.pieces).unwrap_or(&[]));
+        PublishView { session, exchange, routing_key, mandatory, header, header_payload, body }
+    }
+
+    #[inline]
+    pub(super) fn header(&self) -> ContentHeader<'_> {
+        self.header.over(self.header_payload, self.outlines.get(self.current))
     }
 }
 
@@ -112,49 +183,61 @@ struct Stencil<'a> {
 }
 
 impl<'a> Stencil<'a> {
-    /// Of a publish that has been read: its frames, and the payloads of two of them; its body must be in one piece, or none.
-    fn of(
-        (frames, method_payload, header_payload): (&'a [u8], &'a [u8], &'a [u8]),
-        publish: Publish<'a>,
-        header: ContentHeader<'a>,
-        body: &[&[u8]],
-    ) -> Option<Self> {
-        let body = match body {
+    /// Of what was read last, its body in one piece or none.
+    fn of(read: &Reader<'a>) -> Option<Self> {
+        let body = match read.body.get(..read.pieces)? {
             [] => 0,
             [body] => body.len() + 1,
             _ => return None,
         };
         // 7 octets before each payload, and the method frame's end.
-        let start = 7 + method_payload.len() + 1 + 7;
+        let start = 7 + read.method_payload.len() + 1 + 7;
+        let len = read.frames.len();
         Some(Self {
-            lead: frames.get(..frames.len().checked_sub(body)?)?,
-            len: frames.len(),
-            method_payload,
-            publish,
-            header,
-            header_at: start..start + header_payload.len(),
+            lead: read.frames.get(..len.checked_sub(body)?)?,
+            len,
+            method_payload: read.method_payload,
+            publish: read.publish,
+            header: read.header,
+            header_at: start..start + read.header_payload.len(),
             holes: [const { 0..0 }; HOLES_MAX],
             count: 0,
         })
     }
 
     /// Whether the publish at the front of `rest` has this shape. `outline` is that of the header table that was read.
-    #[inline]
+    #[inline(always)]
     fn fits(&mut self, rest: &[u8], outline: &Outline) -> bool {
         let Some(frames) = rest.get(..self.len) else { return false };
         if frames.last() != Some(&FRAME_END) {
             return false;
         }
-        while let Some(at) = self.misfit(frames) {
-            if self.learn(frames, at, outline).is_none() {
+        match self.misfit(frames) {
+            None => true,
+            Some(at) => self.learn(frames, at, outline),
+        }
+    }
+
+    /// Whether what differs, from `at` on first, is all content: then it is a hole from now on.
+    #[cold]
+    #[inline(never)]
+    fn learn(&mut self, frames: &[u8], at: usize, outline: &Outline) -> bool {
+        // Another method, or a header of another length, is another shape.
+        if at == 0 && !self.is_same(frames, 0..self.header_at.start) {
+            return false;
+        }
+        let mut misfit = Some(at);
+        while let Some(at) = misfit {
+            if self.add_hole(frames, at, outline).is_none() {
                 return false;
             }
+            misfit = self.misfit(frames);
         }
         true
     }
 
     /// From where on something differs that has not been seen to differ yet.
-    #[inline]
+    #[inline(always)]
     fn misfit(&self, frames: &[u8]) -> Option<usize> {
         let mut at = 0;
         for hole in self.holes.iter().take(self.count) {
@@ -172,13 +255,12 @@ impl<'a> Stencil<'a> {
         same(a, b)
     }
 
-    /// The first difference from `at` on may be one of content: then it is a hole from now on.
-    #[cold]
-    fn learn(&mut self, frames: &[u8], at: usize, outline: &Outline) -> Option<()> {
+    /// The first difference from `at` on may be one of content.
+    fn add_hole(&mut self, frames: &[u8], at: usize, outline: &Outline) -> Option<()> {
         let (theirs, ours) = (frames.get(at..self.lead.len())?, self.lead.get(at..)?);
-        let place = at + theirs.iter().zip(ours).position(|(a, b)| a != b)?;
+        let place = at + first_difference(theirs, ours)?;
         let start = self.header_at.start;
-        let header = self.header.over(self.lead.get(self.header_at.clone())?, outline);
+        let header = self.header.over(self.lead.get(self.header_at.clone())?, Some(outline));
         let content = header.content_at(place.checked_sub(start)?)?;
         let hole = start + content.start..start + content.end;
         let index =
@@ -193,6 +275,14 @@ impl<'a> Stencil<'a> {
     }
 }
 
+/// Where two runs of octets first differ: by eights as long as they do not.
+fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
+    let (eights, _) = a.as_chunks::<8>();
+    let same = eights.iter().zip(b.as_chunks::<8>().0).take_while(|(a, b)| a == b).count() * 8;
+    let (a, b) = (a.get(same..)?, b.get(same..)?);
+    Some(same + a.iter().zip(b).position(|(a, b)| a != b)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,9 +291,10 @@ mod tests {
     use crate::wire::table::{Table, Value, write_entry};
     use proptest::prelude::*;
 
-    /// A task with these words in it.
+    /// A task with these words in it, its header as long whatever its name.
     fn publish(key: &[u8], name: &[u8], id: &[u8], body: &[u8]) -> Vec<u8> {
         let mut table = Vec::new();
+        let origin = vec![b'o'; 8_usize.saturating_sub(name.len())];
         for (name, value) in [
             (&b"lang"[..], Value::Str(b"py")),
             (b"task", Value::Str(name)),
@@ -212,7 +303,7 @@ mod tests {
             (b"retries", Value::I32(0)),
             (b"timelimit", Value::Table(Table::new(b"\x01aS\0\0\0\x01b"))),
             (b"weight", Value::F64(1.5)),
-            (b"origin", Value::Str(b"")),
+            (b"origin", Value::Str(&origin)),
         ] {
             write_entry(&mut table, name, &value);
         }
@@ -237,13 +328,15 @@ mod tests {
     }
 
     /// Everything that can be asked of a message, to be compared.
-    fn seen(message: &Whole<'_>) -> String {
-        let table = message.header.headers();
+    fn seen(read: &Reader<'_>) -> String {
+        let header = read.header();
+        let table = header.headers();
         let found =
             [&b"lang"[..], b"task", b"id", b"eta", b"retries", b"timelimit", b"weight", b"origin", b"a"]
                 .map(|name| table.and_then(|t| t.field(name)));
-        let properties = Property::ALL.map(|p| message.header.raw(p));
-        let Whole { frames, method_payload, publish, header, header_payload, body } = message;
+        let properties = Property::ALL.map(|p| header.raw(p));
+        let Reader { frames, method_payload, publish, header_payload, .. } = read;
+        let body = read.body.get(..read.pieces);
         let (size, flags) = (header.body_size, header.flags);
         format!(
             "{:?}",
@@ -254,9 +347,9 @@ mod tests {
     /// What is seen of `second` behind `first`, and whether it was read through a stencil.
     fn behind(first: &[u8], second: &[u8], limits: &Limits) -> (Option<String>, bool) {
         let mut reader = Reader::new(ChannelId(3), 0, limits);
-        reader.next(first);
-        let fits = reader.stencil.as_mut().is_some_and(|stencil| stencil.fits(second, &reader.outline));
-        (reader.next(second).as_ref().map(seen), fits)
+        reader.read(first);
+        let fits = reader.fits(reader.current, second);
+        (reader.read(second).then(|| seen(&reader)), fits)
     }
 
     #[test]
@@ -296,6 +389,30 @@ mod tests {
 
     proptest! {
         #[test]
+        fn publishes_of_several_shapes_are_each_read_once_and_then_known_whatever_their_order(
+            lens in proptest::collection::vec((1_usize..4, 0_usize..3, any::<bool>()), 1..60),
+        ) {
+            let limits = Limits::default();
+            let publishes: Vec<_> = lens
+                .iter()
+                .zip(0_u8..)
+                .map(|(&(name, body, key), n)| {
+                    let key: &[u8] = if key { b"celery" } else { b"other" };
+                    publish(key, &vec![n; name], &[n; 4], &vec![n; body])
+                })
+                .collect();
+            let mut reader = Reader::new(ChannelId(3), 0, &limits);
+            for publish in &publishes {
+                let mut alone = Reader::new(ChannelId(3), 0, &limits);
+                prop_assert!(reader.read(publish) && alone.read(publish));
+                prop_assert_eq!(seen(&reader), seen(&alone));
+            }
+            let shapes: std::collections::BTreeSet<_> = lens.iter().collect();
+            let known = reader.stencils.iter().flatten().count();
+            prop_assert_eq!(known, shapes.len().min(STENCILS));
+        }
+
+        #[test]
         fn what_stands_behind_another_is_read_as_if_it_stood_alone(
             name in "[a-z]{4}", id in "[0-9]{4}", body in proptest::collection::vec(any::<u8>(), 0..3),
             places in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
@@ -303,14 +420,18 @@ mod tests {
             let limits = Limits::default();
             let first = publish(b"celery", b"task", b"0000", &body);
             let mut second = publish(b"celery", name.as_bytes(), id.as_bytes(), &body);
-            let (_, fits) = behind(&first, &second, &limits);
-            prop_assert!(fits);
+            let mut reader = Reader::new(ChannelId(3), 0, &limits);
+            prop_assert!(reader.read(&first));
+            // What may differ is found out before something differs that may not.
+            let other = publish(b"celery", b"TASK", b"####", &body);
+            prop_assert!(reader.fits(reader.current, &other) && reader.fits(reader.current, &second));
             for (place, octet) in places {
                 let place = place.index(second.len());
                 *second.get_mut(place).unwrap() = octet;
             }
             let mut alone = Reader::new(ChannelId(3), 0, &limits);
-            prop_assert_eq!(behind(&first, &second, &limits).0, alone.next(&second).as_ref().map(seen));
+            let alone = alone.read(&second).then(|| seen(&alone));
+            prop_assert_eq!(reader.read(&second).then(|| seen(&reader)), alone);
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct Close<'a> {
 }
 
 /// `basic.publish`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Publish<'a> {
     /// Empty: the default exchange.
     pub exchange: &'a [u8],
