@@ -19,22 +19,19 @@ use umbel::config::{Config, Nothing};
 use umbel::metrics::Metrics;
 use umbel::net::judge::{PolicyJudge, Snapshot};
 use umbel::session::spool::{Spool, SpoolAppend, SpoolKey, SpoolQueue};
-use umbel::session::{
-    Action, Decision, Hub, Judge, Limits, LinkId, Now, PublishView, SessionId, UpstreamSettings,
-};
+use umbel::session::{Action, Hub, Judge, Limits, LinkId, Now, PassAll, SessionId, UpstreamSettings};
 use umbel::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
-use umbel::wire::method::{self, MethodId, MethodWriter, Tune};
+use umbel::wire::method::{self, MethodId, MethodWriter};
+
+#[path = "../tests/sim/easy.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod easy;
+#[path = "../tests/sim/kit.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod kit;
 
 /// Publishes that arrive together.
 const BATCH: usize = 64;
-
-struct PassAll;
-
-impl Judge for PassAll {
-    fn judge(&mut self, _now: Now, _publish: &PublishView<'_>) -> Decision {
-        Decision::Pass
-    }
-}
 
 /// A spool of one queue whose writer costs nothing: what the data thread does for it is what counts.
 #[derive(Default)]
@@ -94,12 +91,6 @@ impl Bench {
         Self { hub, judge, now, sid, links: Vec::new(), sessions: Vec::new(), published: 0, confirmed: 0 }
     }
 
-    fn say(&mut self, channel: u16, payload: &[u8]) {
-        let mut frame = Vec::new();
-        write_frame(&mut frame, FrameKind::Method, ChannelId(channel), payload);
-        self.client(&frame);
-    }
-
     fn client(&mut self, bytes: &[u8]) {
         let took = self.hub.client_bytes(self.now, self.sid, bytes, self.judge.as_mut());
         assert!(took == bytes.len() || !self.hub.client_gate_open(self.sid), "{took} of {}", bytes.len());
@@ -152,7 +143,11 @@ impl Bench {
             for slice in &slices[..filled] {
                 wrote += slice.len();
                 // Frames are never cut between chunks.
-                broker(slice, &mut answers, &mut publishes, &mut on);
+                easy::answer(slice, &mut answers, |frame, method| {
+                    if method == Some(MethodId::BASIC_PUBLISH) {
+                        (publishes, on) = (publishes + 1, frame.channel.0);
+                    }
+                });
             }
             if publishes > 0 {
                 self.published += publishes;
@@ -184,82 +179,8 @@ impl Bench {
 
     fn log_in(&mut self) {
         self.settle();
-        self.client(b"AMQP\x00\x00\x09\x01");
-        self.say(
-            0,
-            &MethodWriter::new(MethodId::CONNECTION_START_OK)
-                .longstr(b"")
-                .shortstr(b"PLAIN")
-                .longstr(b"\0guest\0guest")
-                .shortstr(b"en_US")
-                .done(),
-        );
-        self.say(
-            0,
-            &method::write_tune(
-                MethodId::CONNECTION_TUNE_OK,
-                Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 0 },
-            ),
-        );
-        self.say(
-            0,
-            &MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(b"/").shortstr(b"").octet(0).done(),
-        );
-        self.say(1, &MethodWriter::new(MethodId::CHANNEL_OPEN).shortstr(b"").done());
-        self.say(1, &MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done());
+        easy::login(1, true).iter().for_each(|said| self.client(said));
     }
-}
-
-/// A broker reads: replies to methods, publishes counted with the channel that they are on.
-fn broker(sent: &[u8], answers: &mut Vec<u8>, publishes: &mut u64, on: &mut u16) {
-    let mut rest = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").unwrap_or(sent);
-    let mut reply = |channel: u16, payload: Vec<u8>| {
-        write_frame(answers, FrameKind::Method, ChannelId(channel), &payload)
-    };
-    if rest.len() < sent.len() {
-        let start = MethodWriter::new(MethodId::CONNECTION_START).octet(0).octet(9).longstr(b"");
-        reply(0, start.longstr(b"PLAIN AMQPLAIN").longstr(b"en_US").done());
-    }
-    while let Ok(Some(frame)) = parse_frame(rest, 0) {
-        rest = &rest[frame.wire_len()..];
-        if frame.kind != FrameKind::Method {
-            continue;
-        }
-        let (id, _) = method::split(frame.payload).unwrap();
-        let channel = frame.channel.0;
-        match id {
-            MethodId::BASIC_PUBLISH => {
-                *publishes += 1;
-                *on = channel;
-            }
-            MethodId::CONNECTION_START_OK => reply(
-                0,
-                method::write_tune(
-                    MethodId::CONNECTION_TUNE,
-                    Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 },
-                ),
-            ),
-            MethodId::CONNECTION_OPEN => {
-                reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done())
-            }
-            MethodId::CHANNEL_OPEN => {
-                reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done())
-            }
-            MethodId::CONFIRM_SELECT => reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done()),
-            MethodId::QUEUE_DECLARE => {
-                reply(
-                    channel,
-                    MethodWriter::new(MethodId::QUEUE_DECLARE_OK).shortstr(b"q").long(0).long(0).done(),
-                );
-            }
-            MethodId::EXCHANGE_DECLARE => {
-                reply(channel, MethodWriter::new(MethodId::EXCHANGE_DECLARE_OK).done())
-            }
-            MethodId::QUEUE_BIND => reply(channel, MethodWriter::new(MethodId::QUEUE_BIND_OK).done()),
-            _ => {}
-        }
-    }
-    assert!(rest.is_empty(), "half a frame went upstream");
 }
 
 fn main() {

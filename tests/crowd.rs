@@ -2,13 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr};
 
 use umbel::session::{Action, Hub, Limits, LinkId, Now, PassAll, SessionId, UpstreamSettings};
 use umbel::wire::NewHeader;
-use umbel::wire::frame::{ChannelId, FrameKind, parse_frame, write_body, write_frame};
-use umbel::wire::method::{self, MethodId, MethodWriter, Tune, write_publish};
+use umbel::wire::frame::{ChannelId, FrameKind, write_body, write_frame};
+use umbel::wire::method::{MethodId, MethodWriter, write_publish};
+
+#[path = "sim/easy.rs"]
+mod easy;
+#[path = "sim/kit.rs"]
+#[allow(dead_code, reason = "the simulation uses the rest")]
+mod kit;
 
 const NOW: Now = Now { ms: 5_000, wall_us: 1_700_000_000_000_000 };
 
@@ -38,20 +43,7 @@ impl Rig {
 
     fn client(&mut self) -> SessionId {
         let sid = self.hub.accept(NOW, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
-        let start = MethodWriter::new(MethodId::CONNECTION_START_OK).longstr(b"").shortstr(b"PLAIN");
-        let tune = Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 0 };
-        self.send(sid, b"AMQP\x00\x00\x09\x01");
-        for (channel, method) in [
-            (0, start.longstr(b"\0guest\0guest").shortstr(b"en_US").done()),
-            (0, method::write_tune(MethodId::CONNECTION_TUNE_OK, tune)),
-            (0, MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(b"/").shortstr(b"").octet(0).done()),
-            (1, MethodWriter::new(MethodId::CHANNEL_OPEN).shortstr(b"").done()),
-            (1, MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done()),
-        ] {
-            let mut frame = Vec::new();
-            write_frame(&mut frame, FrameKind::Method, ChannelId(channel), &method);
-            self.send(sid, &frame);
-        }
+        easy::login(1, true).iter().for_each(|said| self.send(sid, said));
         sid
     }
 
@@ -93,55 +85,14 @@ impl Rig {
     }
 
     fn read(&mut self, lid: LinkId) {
-        let mut sent = Vec::new();
-        loop {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let filled = self.hub.link_out(lid, &mut slices);
-            let before = sent.len();
-            slices[..filled].iter().for_each(|slice| sent.extend_from_slice(slice));
-            let wrote = sent.len() - before;
-            self.hub.link_written(NOW, lid, wrote);
-            if filled == 0 {
-                break;
-            }
-        }
+        let sent = easy::taken(&mut self.hub, NOW, lid);
         let seen = self.links.entry(lid).or_default();
         let mut answers = Vec::new();
-        let mut reply = |channel: u16, payload: Vec<u8>| {
-            write_frame(&mut answers, FrameKind::Method, ChannelId(channel), &payload);
-        };
-        let mut rest = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").unwrap_or(&sent);
-        if rest.len() < sent.len() {
-            let start = MethodWriter::new(MethodId::CONNECTION_START).octet(0).octet(9).longstr(b"");
-            reply(0, start.longstr(b"PLAIN AMQPLAIN").longstr(b"en_US").done());
-        }
-        while let Some(frame) = parse_frame(rest, 0).unwrap() {
-            rest = &rest[frame.wire_len()..];
-            let channel = frame.channel.0;
-            if frame.kind == FrameKind::Body {
-                seen.bodies.push(frame.payload[0]);
-            }
-            if frame.kind != FrameKind::Method {
-                continue;
-            }
-            match method::split(frame.payload).unwrap().0 {
-                MethodId::BASIC_PUBLISH => *seen.tags.entry(channel).or_default() += 1,
-                MethodId::CONNECTION_START_OK => {
-                    let tune = Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 };
-                    reply(0, method::write_tune(MethodId::CONNECTION_TUNE, tune));
-                }
-                MethodId::CONNECTION_OPEN => {
-                    reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done());
-                }
-                MethodId::CHANNEL_OPEN => {
-                    reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done());
-                }
-                MethodId::CONFIRM_SELECT => {
-                    reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done())
-                }
-                _ => {}
-            }
-        }
+        easy::answer(&sent, &mut answers, |frame, method| match (frame.kind, method) {
+            (FrameKind::Body, _) => seen.bodies.push(frame.payload[0]),
+            (_, Some(MethodId::BASIC_PUBLISH)) => *seen.tags.entry(frame.channel.0).or_default() += 1,
+            _ => {}
+        });
         self.hub.link_bytes(NOW, lid, &answers, &mut PassAll);
     }
 

@@ -10,7 +10,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
@@ -21,8 +20,14 @@ use umbel::session::{
     Settle, Settled, Target, UpstreamSettings,
 };
 use umbel::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
-use umbel::wire::method::{self, MethodId, MethodWriter, Tune};
+use umbel::wire::method::{self, MethodId, MethodWriter};
 use umbel::wire::{NewHeader, TableWriter};
+
+#[path = "sim/easy.rs"]
+mod easy;
+#[path = "sim/kit.rs"]
+#[allow(dead_code, reason = "the simulation uses the rest")]
+mod kit;
 
 const NOW: Now = Now { ms: 5_000, wall_us: 1_700_000_000_000_000 };
 
@@ -174,31 +179,13 @@ impl Pair {
             durable,
         };
         pair.settle();
-        pair.send(b"AMQP\x00\x00\x09\x01");
-        let start = MethodWriter::new(MethodId::CONNECTION_START_OK).longstr(b"").shortstr(b"PLAIN");
-        pair.say(0, &start.longstr(b"\0guest\0guest").shortstr(b"en_US").done());
-        let tune = Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 0 };
-        pair.say(0, &method::write_tune(MethodId::CONNECTION_TUNE_OK, tune));
-        pair.say(
-            0,
-            &MethodWriter::new(MethodId::CONNECTION_OPEN).shortstr(b"/").shortstr(b"").octet(0).done(),
-        );
-        pair.say(channel, &MethodWriter::new(MethodId::CHANNEL_OPEN).shortstr(b"").done());
-        if confirms {
-            pair.say(channel, &MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done());
-        }
+        easy::login(channel, confirms).iter().for_each(|said| pair.send(said));
         // The lane has its lease before the row begins.
         let mut first = Vec::new();
         publish(&mut first, channel, &Message { key: "first", ..Message::default() });
         pair.send(&first);
         pair.confirm();
         pair
-    }
-
-    fn say(&mut self, channel: u16, payload: &[u8]) {
-        let mut frame = Vec::new();
-        write_frame(&mut frame, FrameKind::Method, ChannelId(channel), payload);
-        self.send(&frame);
     }
 
     fn send(&mut self, bytes: &[u8]) {
@@ -246,63 +233,16 @@ impl Pair {
     }
 
     fn read_link(&mut self, lid: LinkId) {
-        let mut sent = Vec::new();
-        loop {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let filled = self.hub.link_out(lid, &mut slices);
-            if filled == 0 {
-                break;
+        let sent = easy::taken(&mut self.hub, NOW, lid);
+        let mut answers = Vec::new();
+        easy::answer(&sent, &mut answers, |frame, method| {
+            if method == Some(MethodId::BASIC_PUBLISH) {
+                (self.published, self.on) = (self.published + 1, frame.channel.0);
             }
-            let before = sent.len();
-            slices[..filled].iter().for_each(|slice| sent.extend_from_slice(slice));
-            let wrote = sent.len() - before;
-            self.hub.link_written(NOW, lid, wrote);
-        }
-        let answers = self.answers(&sent);
+        });
         self.upstream.extend_from_slice(&sent);
         self.link = Some(lid);
         self.hub.link_bytes(NOW, lid, &answers, &mut self.judge);
-    }
-
-    fn answers(&mut self, sent: &[u8]) -> Vec<u8> {
-        let mut answers = Vec::new();
-        let mut rest = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").unwrap_or(sent);
-        let mut reply = |channel: u16, payload: Vec<u8>| {
-            write_frame(&mut answers, FrameKind::Method, ChannelId(channel), &payload);
-        };
-        if rest.len() < sent.len() {
-            let start = MethodWriter::new(MethodId::CONNECTION_START).octet(0).octet(9).longstr(b"");
-            reply(0, start.longstr(b"PLAIN AMQPLAIN").longstr(b"en_US").done());
-        }
-        while let Some(frame) = parse_frame(rest, 0).unwrap() {
-            rest = &rest[frame.wire_len()..];
-            if frame.kind != FrameKind::Method {
-                continue;
-            }
-            let channel = frame.channel.0;
-            match method::split(frame.payload).unwrap().0 {
-                MethodId::BASIC_PUBLISH => (self.published, self.on) = (self.published + 1, channel),
-                MethodId::CONNECTION_START_OK => {
-                    let tune = Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 };
-                    reply(0, method::write_tune(MethodId::CONNECTION_TUNE, tune));
-                }
-                MethodId::CONNECTION_OPEN => {
-                    reply(0, MethodWriter::new(MethodId::CONNECTION_OPEN_OK).shortstr(b"").done());
-                }
-                MethodId::CHANNEL_OPEN => {
-                    reply(channel, MethodWriter::new(MethodId::CHANNEL_OPEN_OK).longstr(b"").done());
-                }
-                MethodId::CONFIRM_SELECT => {
-                    reply(channel, MethodWriter::new(MethodId::CONFIRM_SELECT_OK).done())
-                }
-                MethodId::QUEUE_DECLARE => {
-                    let ok = MethodWriter::new(MethodId::QUEUE_DECLARE_OK).shortstr(b"new").long(0).long(0);
-                    reply(channel, ok.done());
-                }
-                _ => {}
-            }
-        }
-        answers
     }
 
     /// The disk has all that it was given.
