@@ -30,6 +30,7 @@ CASES = {
     "policy-1k": ("1k", POLICY + policies.routes(200)),
     "policy-10k-routes-1k": ("1k", POLICY + policies.routes(10_000)),
     "pass-small": ("small", None),
+    "blank-small": ("small", ""),
     "pass-64k": ("64k", None),
     "durable-1k": ("1k", "durable"),
 }

@@ -122,7 +122,7 @@ impl Policy {
         message: &Message<'_>,
         verdict: &mut Verdict<'p>,
     ) -> bool {
-        if self.is_silent_on(message.task) {
+        if self.is_blank() || (message.task.is_none() && !self.speaks_of_others()) {
             return false;
         }
         let mut observing = Observing { all_live: mode == Mode::Observe, seen: Vec::new() };

@@ -111,10 +111,10 @@ impl Policy {
         self.rules.is_empty() && self.task_routes.is_empty()
     }
 
-    /// Whether nobody can speak of this message, which is a task or none: it passes, and nothing is observed.
+    /// Whether any rule speaks of what is no task.
     #[must_use]
-    pub fn is_silent_on(&self, task: Option<&crate::celery::Task<'_>>) -> bool {
-        self.is_blank() || (task.is_none() && self.of_others.is_empty())
+    pub fn speaks_of_others(&self) -> bool {
+        !self.of_others.is_empty()
     }
 
     /// Whether any rule checks tasks on their way out to workers.

@@ -124,6 +124,10 @@ impl Judge for PolicyJudge {
                 None
             }
         };
+        // What is no task passes, nearly always: nothing more is made of it.
+        if task.is_none() && !self.snapshot.config.policy.speaks_of_others() {
+            return Decision::Pass;
+        }
         let case = Case::new(&self.snapshot, now, publish, task);
         self.desk.judge(&case)
     }
@@ -201,7 +205,7 @@ impl Desk {
     fn judge(&mut self, case: &Case<'_>) -> Decision {
         let watched = case.message.task.is_some() && case.snapshot.watches_returns(OWN.0);
         // What nobody can speak of needs no verdict, not even a blank one.
-        if !watched && case.policy().is_silent_on(case.message.task) {
+        if !watched && case.policy().is_blank() {
             return self.unspoken(case);
         }
         let context = case.context(self.random());

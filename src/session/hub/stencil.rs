@@ -15,7 +15,7 @@ use crate::session::Limits;
 use crate::session::judge::{PublishView, SessionFacts};
 use crate::wire::frame::{ChannelId, FRAME_END, FrameKind, parse_frame};
 use crate::wire::method::{self, MethodId, Publish};
-use crate::wire::num::same;
+use crate::wire::num::{same, u32_clamped, u64_of, usize_of};
 use crate::wire::props::ContentHeader;
 use crate::wire::table::{Outline, check_and_outline};
 
@@ -31,6 +31,8 @@ pub(super) struct Reader<'a> {
     frame_max: u32,
     limits: &'a Limits,
     stencils: [Option<Stencil<'a>>; STENCILS],
+    /// Where the header is in each, in one number; 0 where there is none.
+    keys: [u64; STENCILS],
     /// Of the header table that each is of.
     outlines: [Outline; STENCILS],
     /// The shape that was read last, and the one that has been known for longest.
@@ -52,6 +54,7 @@ impl<'a> Reader<'a> {
             frame_max,
             limits,
             stencils: std::array::from_fn(|_| None),
+            keys: [0; STENCILS],
             outlines: [const { Outline::new() }; STENCILS],
             current: 0,
             oldest: 0,
@@ -74,7 +77,9 @@ impl<'a> Reader<'a> {
     /// It has not the shape of the one before it.
     #[inline(never)]
     fn read_other(&mut self, rest: &'a [u8]) -> bool {
-        match (0..STENCILS).find(|&at| at != self.current && self.fits(at, rest)) {
+        let key = header_at(rest).map_or(0, |at| key(&at));
+        let is_like = |s: &Self, at| at != s.current && s.keys.get(at) == Some(&key);
+        match (0..STENCILS).find(|&at| is_like(self, at) && self.fits(at, rest)) {
             Some(at) => self.turn_to(at, rest).is_some(),
             None => self.read_anew(rest).is_some(),
         }
@@ -135,6 +140,7 @@ impl<'a> Reader<'a> {
         (self.frames, self.method_payload) = (rest.get(..len)?, frame.payload);
         (self.header_payload, self.pieces) = (header_payload, pieces);
         let stencil = Stencil::of(self);
+        *self.keys.get_mut(self.current)? = stencil.as_ref().map_or(0, |s| key(&s.header_at));
         *self.stencils.get_mut(self.current)? = stencil;
         Some(())
     }
@@ -178,20 +184,19 @@ struct Stencil<'a> {
     /// Where its header's payload is.
     header_at: Range<usize>,
     /// What has been seen to differ, in order.
-    holes: [Range<usize>; HOLES_MAX],
+    holes: [Range<u32>; HOLES_MAX],
     count: usize,
 }
 
 impl<'a> Stencil<'a> {
     /// Of what was read last, its body in one piece or none.
+    #[inline(always)]
     fn of(read: &Reader<'a>) -> Option<Self> {
         let body = match read.body.get(..read.pieces)? {
             [] => 0,
             [body] => body.len() + 1,
             _ => return None,
         };
-        // 7 octets before each payload, and the method frame's end.
-        let start = 7 + read.method_payload.len() + 1 + 7;
         let len = read.frames.len();
         Some(Self {
             lead: read.frames.get(..len.checked_sub(body)?)?,
@@ -199,7 +204,7 @@ impl<'a> Stencil<'a> {
             method_payload: read.method_payload,
             publish: read.publish,
             header: read.header,
-            header_at: start..start + read.header_payload.len(),
+            header_at: header_at(read.frames)?,
             holes: [const { 0..0 }; HOLES_MAX],
             count: 0,
         })
@@ -222,8 +227,8 @@ impl<'a> Stencil<'a> {
     #[cold]
     #[inline(never)]
     fn learn(&mut self, frames: &[u8], at: usize, outline: &Outline) -> bool {
-        // Another method, or a header of another length, is another shape.
-        if at == 0 && !self.is_same(frames, 0..self.header_at.start) {
+        // What most often differs is told first.
+        if at == 0 && header_at(frames).as_ref() != Some(&self.header_at) {
             return false;
         }
         let mut misfit = Some(at);
@@ -241,10 +246,10 @@ impl<'a> Stencil<'a> {
     fn misfit(&self, frames: &[u8]) -> Option<usize> {
         let mut at = 0;
         for hole in self.holes.iter().take(self.count) {
-            if !self.is_same(frames, at..hole.start) {
+            if !self.is_same(frames, at..usize_of(hole.start)) {
                 return Some(at);
             }
-            at = hole.end;
+            at = usize_of(hole.end);
         }
         (!self.is_same(frames, at..self.lead.len())).then_some(at)
     }
@@ -262,7 +267,7 @@ impl<'a> Stencil<'a> {
         let start = self.header_at.start;
         let header = self.header.over(self.lead.get(self.header_at.clone())?, Some(outline));
         let content = header.content_at(place.checked_sub(start)?)?;
-        let hole = start + content.start..start + content.end;
+        let hole = u32_clamped(start + content.start)..u32_clamped(start + content.end);
         let index =
             self.holes.iter().take(self.count).position(|h| h.start > hole.start).unwrap_or(self.count);
         if self.count == HOLES_MAX {
@@ -273,6 +278,18 @@ impl<'a> Stencil<'a> {
         self.holes.get_mut(index..self.count)?.rotate_right(1);
         Some(())
     }
+}
+
+/// Where the header's payload is, going by the lengths of the first two frames. Seven octets stand before a payload, one behind it.
+#[inline]
+fn header_at(frames: &[u8]) -> Option<Range<usize>> {
+    let len_at = |at: usize| Some(usize_of(u32::from_be_bytes(*frames.get(at + 3..)?.first_chunk()?)));
+    let second = 7 + len_at(0)? + 1;
+    Some(second + 7..second + 7 + len_at(second)?)
+}
+
+fn key(header_at: &Range<usize>) -> u64 {
+    u64_of(header_at.start) << 32 | u64_of(header_at.end)
 }
 
 /// Where two runs of octets first differ: by eights as long as they do not.
