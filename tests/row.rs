@@ -154,9 +154,9 @@ struct Pair {
 }
 
 impl Pair {
-    fn logged_in(channel: u16, confirms: bool, window: u64, durable: Kept) -> Self {
+    fn logged_in(channel: u16, confirms: bool, window: (u64, u64), durable: Kept) -> Self {
         let mut settings = UpstreamSettings::new("default", "127.0.0.1", 5672);
-        settings.window_messages = window;
+        (settings.window_messages, settings.window_bytes) = window;
         settings.durable = matches!(durable, Kept::OnDisk | Kept::OnDiskFirst);
         let mut hub = Hub::new(Limits::default(), vec![settings], [7; 32], Vec::new());
         let disk = Rc::new(RefCell::new(Disk::default()));
@@ -369,7 +369,7 @@ proptest! {
         messages in prop::collection::vec(message(), 1..40),
         confirms in any::<bool>(),
         channel in prop::sample::select(vec![1_u16, 5]),
-        window in prop::sample::select(vec![4_u64, 100_000]),
+        window in prop::sample::select(vec![(4_u64, 64 << 20), (100_000, 20_000), (100_000, 64 << 20), (100_000, 64 << 20)]),
         kept in prop::sample::select(vec![Kept::InMemory, Kept::WhereAsked, Kept::OnDisk, Kept::OnDiskFirst]),
         damage in prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>())),
     ) {

@@ -26,9 +26,8 @@ impl Spot {
         self.chunk == other.chunk
     }
 
-    /// Its pieces, where it is so many of one length.
-    pub fn pieces(self, count: u32) -> impl ExactSizeIterator<Item = Self> {
-        let len = self.len / count.max(1);
+    /// Its pieces, where it is so many of this length.
+    pub fn pieces(self, count: u32, len: u32) -> impl ExactSizeIterator<Item = Self> {
         (0..count).map(move |n| Self { chunk: self.chunk, start: self.start + n * len, len })
     }
 

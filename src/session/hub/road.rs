@@ -46,10 +46,23 @@ pub(super) struct Run<'h> {
     /// Octets of each.
     len: usize,
     count: usize,
-    /// For so many there is room.
-    count_max: usize,
+    /// How many more, and octets, there is room for.
+    room: u64,
+    room_bytes: usize,
     mandatory: bool,
     risky: bool,
+}
+
+impl Run<'_> {
+    fn takes(&self, len: usize) -> bool {
+        self.len == len && self.room > 0 && len <= self.room_bytes
+    }
+
+    fn add(&mut self) {
+        self.count += 1;
+        self.room = self.room.saturating_sub(1);
+        self.room_bytes = self.room_bytes.saturating_sub(self.len);
+    }
 }
 
 /// Whatever ends a row, a panic of the judge too: what was let in before it goes on (S5).
@@ -63,7 +76,7 @@ impl<'h> Road<'h> {
     /// Whether a publish of so many octets finds no room.
     #[inline]
     pub(super) fn is_full(&mut self, len: usize) -> bool {
-        if self.run.as_ref().is_some_and(|run| run.len == len && run.count < run.count_max) {
+        if self.run.as_ref().is_some_and(|run| run.takes(len)) {
             return false;
         }
         self.end_run();
@@ -100,17 +113,18 @@ impl<'h> Road<'h> {
     pub(super) fn pass_whole(&mut self, bytes: &'h [u8], len: usize, view: &PublishView<'_>) {
         let (mandatory, risky) = (view.mandatory, self.is_risky(view.exchange));
         match &mut self.run {
-            Some(run) if run.mandatory == mandatory && run.risky == risky => run.count += 1,
-            _ => self.begin_run(Run { bytes, len, count: 1, count_max: 1, mandatory, risky }),
+            Some(run) if run.mandatory == mandatory && run.risky == risky => run.add(),
+            _ => self.begin_run(Run { bytes, len, count: 0, room: 0, room_bytes: 0, mandatory, risky }),
         }
     }
 
     #[inline(never)]
     fn begin_run(&mut self, mut run: Run<'h>) {
         self.end_run();
-        let chunk = self.link.out.room(self.spares, run.len) / run.len.max(1);
-        let bytes = self.room_bytes.saturating_sub(u64_of(FRAME_OVERHEAD)) / u64_of(run.len.max(1));
-        run.count_max = chunk.min(usize_clamped(bytes.min(self.room)));
+        let bytes = usize_clamped(self.room_bytes.saturating_sub(u64_of(FRAME_OVERHEAD)));
+        run.room_bytes = self.link.out.room(self.spares, run.len).min(bytes);
+        run.room = self.room;
+        run.add();
         self.run = Some(run);
     }
 
@@ -127,7 +141,7 @@ impl<'h> Road<'h> {
         let tag = self.weigh(count, all.len());
         let seq = self.confirm.as_mut().map_or(0, |window| window.next_run(count));
         let (at_ms, step) = (self.now.ms, u64::from(seq != 0));
-        self.lane.items.extend((0..).zip(all.pieces(pieces)).map(|(n, spot)| Item {
+        self.lane.items.extend((0..).zip(all.pieces(pieces, u32_clamped(len))).map(|(n, spot)| Item {
             store: Store::Stream(spot),
             kind: Kind::Publish(flags),
             settled: false,
@@ -171,7 +185,7 @@ impl<'h> Road<'h> {
         self.put(&Frames::Raw(read.frames()), Item { record, ..item(flags, seq) });
     }
 
-    /// With the edits in its frames; `original`: the method's payload as the client sent it.
+    /// With the edits in its frames, where there is room for them; `original`: the method's payload as the client sent it.
     pub(super) fn edited(
         &mut self,
         moves: &mut Moves,
@@ -179,7 +193,7 @@ impl<'h> Road<'h> {
         original: &[u8],
         edited: &Rc<Edited>,
         to_disk: bool,
-    ) {
+    ) -> bool {
         let fresh;
         let moved = match moves.known(edited, original) {
             Some(known) => known,
@@ -198,6 +212,11 @@ impl<'h> Road<'h> {
             None => view.body,
         };
         let method = moved.method.as_deref().unwrap_or(original);
+        let frames = Frames::Parts { method, header, body };
+        self.end_run();
+        if u64_of(frames.len(0)) > self.room_bytes {
+            return false;
+        }
         let exchange = edited.place.as_ref().map_or(view.exchange, |place| &place.exchange);
         let (seq, mandatory) = (self.number(), view.mandatory);
         let flags = PublishFlags {
@@ -210,7 +229,8 @@ impl<'h> Road<'h> {
         let journal = self.journal.as_mut().filter(|_| to_disk);
         let record = journal.and_then(|j| j.keep((method, header, body), moved.way.as_deref(), seq));
         let wait = moved.way.as_ref().map(|way| Wait { way: Rc::clone(way), met: true, behind: false });
-        self.put(&Frames::Parts { method, header, body }, Item { record, wait, ..item(flags, seq) });
+        self.put(&frames, Item { record, wait, ..item(flags, seq) });
+        true
     }
 
     /// One publish enters the lane.

@@ -148,10 +148,11 @@ impl Hub {
                 Decision::Edit(edited) => {
                     let elsewhere = edited.upstream.is_some_and(|u| order.get(u.0) != Some(own));
                     let to_disk = edited.durable.unwrap_or(by_tier);
-                    if elsewhere || (to_disk && has_spool && !has_journal) || !road.is_ready(&edited) {
+                    let plain =
+                        !elsewhere && (!to_disk || !has_spool || has_journal) && road.is_ready(&edited);
+                    if !plain || !road.edited(moves, &view, reader.method_payload(), &edited, to_disk) {
                         break End::Judged { seq: road.number(), decision: Decision::Edit(edited) };
                     }
-                    road.edited(moves, &view, reader.method_payload(), &edited, to_disk);
                 }
                 decision @ Decision::Settle(_) => break End::Judged { seq: road.number(), decision },
             }
