@@ -62,6 +62,16 @@ class World:
                 if name not in self.queues:
                     self.queues.append(name)
 
+    def stock(self, name, count):
+        """A queue with messages that are nobody's: their bodies are their numbers, and it is not drained in the end. They are confirmed: when a
+        client closes its socket, RabbitMQ forgets what it has read from it and not dealt with yet."""
+        with self.broker.client(vhost=self.vhost) as client:
+            client.declare(name)
+            client.select_confirms()
+            for n in range(count):
+                client.publish(name, b"%d" % n)
+            client.confirmed(count)
+
     def relay(self, target, at=("127.0.0.1", 0)):
         """A relay of ours in front of something with an `address`."""
         self.relays.append(Relay(target.address if hasattr(target, "address") else target, at))
@@ -192,3 +202,21 @@ class World:
                 end()
             except Exception:
                 traceback.print_exc()
+
+
+def own(world, celery=("celery5",), raw=True, config="", **options):
+    """(node, door): a broker of the scenario's own, Celery producers of these ages, and raw ones."""
+    node = world.own_node(config)
+    world.queue("q")
+    door = world.door(node, **options)
+    for age in celery:
+        world.celery(door, venv=age, queue="tasks", pause=0.004)
+    if raw:
+        world.raw(door, rate=200, queues=["q"])
+    return node, door
+
+
+def unacknowledged(node, queue, vhost="/"):
+    return int(node.eval(
+        f'[Q] = [Q || Q <- rabbit_amqqueue:list(<<"{vhost}">>), element(4, element(2, Q)) =:= <<"{queue}">>], '
+        "proplists:get_value(messages_unacknowledged, rabbit_amqqueue:info(Q, [messages_unacknowledged]))"))

@@ -3,6 +3,7 @@
 from harness import wire
 from harness.celery import Producer, Worker
 from kit.scenario import scenario
+from kit.world import unacknowledged
 
 
 def worker(world, door, name="w", venv="celery5", arguments=(), **settings):
@@ -70,6 +71,25 @@ def worker_in_an_alarm(world):
     world.check(f"delay() was not slow: {ordered_in_alarm:.2f} s for 100", ordered_in_alarm < 2)
 
 
+@scenario("a worker that sends results and retries through a memory alarm", rows=38, recovery=None, accepted=0, exceptions=None)
+def worker_with_results_in_an_alarm(world):
+    """Each task runs in the alarm, is acknowledged, and has said what comes of it: a retry, which runs when the alarm is over, then a result."""
+    node = world.own_node()
+    door = world.door(node)
+    orders = producer(world, door, result_backend="rpc://")
+    orders.run("results = [stumble.delay(1) for _ in range(100)]\nout = None")
+    node.memory_alarm(True)
+    world.sleep(1)
+    one = worker(world, door, task_acks_late=True, result_backend="rpc://")
+    ran = lambda retries: len({e["id"] for e in one.executed() if e["retries"] == retries})  # noqa: E731
+    world.wait(lambda: ran(0) == 100, 40, lambda: f"100 tasks to run in the alarm, {ran(0)} did")
+    world.wait(lambda: unacknowledged(node, "celery") + node.depth("celery") == 0, 10, "their acknowledgements to arrive")
+    world.check(f"no retry went past the alarm ({ran(1)})", ran(1) == 0)
+    node.memory_alarm(False)
+    told = orders.run("out = [r.get(timeout=40) for r in results]")
+    world.check(f"each result came: {set(told)}", told == [1] * 100)
+
+
 @scenario("a consumer's queue deleted: basic.cancel comes through", rows=39, recovery=None, accepted=0)
 def queue_of_a_consumer_deleted(world):
     node = world.node()
@@ -89,11 +109,10 @@ def consumer_timeout(world):
     """A delivery left unacknowledged for too long closes its channel alone."""
     node = world.own_node("consumer_timeout = 2000\n")
     node.eval("application:set_env(rabbit, channel_tick_interval, 500)")
-    world.queue("q", "held")
+    world.queue("q")
+    world.stock("held", 1)
     door = world.door(node)
     world.raw(door, rate=400, confirms=True, queues=["q"])
-    with node.client() as direct:
-        direct.publish("held", b"1")
     with door.client(timeout=70) as consumer:
         consumer.call(2, "channel.open")
         consumer.declare("alive", channel=2)
@@ -106,7 +125,6 @@ def consumer_timeout(world):
             told = (refused.scope, refused.code)
         world.check(f"told {told}", told == ("channel", 406))
         world.check("the other channel lives", consumer.depth("alive", channel=2) == 0)
-    world.queues.remove("held")
 
 
 @scenario("Celery 3.1 and 5 workers on one queue, their links reset, tasks of both ages", rows=(37, 56), needs="celery31", recovery=None, accepted=0, exceptions=None)
