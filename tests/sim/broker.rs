@@ -7,7 +7,6 @@ use umbel::wire::frame::{ChannelId, FrameKind, HEARTBEAT, write_body, write_fram
 use umbel::wire::method::{self, MethodId, MethodWriter, Tune};
 use umbel::wire::table::{TableWriter, Value};
 
-use super::judge::is_doomed;
 use super::kit;
 use super::ledger::{Id, Ledger};
 use super::own;
@@ -416,11 +415,10 @@ impl Conn {
             self.take_own(ledger, channel, id, &content.body);
             return;
         }
-        let id = (name != "authored").then(|| Id::parse(&name));
-        if let Some(id) = id.filter(|_| is_doomed(content.exchange.as_bytes(), content.key.as_bytes())) {
-            ledger.refused(id);
-        }
-        if !broker.exchanges.contains(&content.exchange) {
+        let (exchange, key) = (&content.exchange, &content.key);
+        ledger
+            .note(|| format!("{name} comes on channel {channel} of {:?} for '{exchange}' '{key}'", self.lid));
+        if !broker.exchanges.contains(exchange) {
             let text = format!("NOT_FOUND - no exchange '{}' in vhost '/'", content.exchange);
             self.close_channel(ledger, rng, broker, channel, 404, &text, MethodId::BASIC_PUBLISH);
             return;
@@ -436,7 +434,7 @@ impl Conn {
             self.close_channel(ledger, rng, broker, channel, 406, text, MethodId::BASIC_PUBLISH);
             return;
         }
-        ledger.note(|| format!("{name} comes on channel {channel} of {:?}", self.lid));
+        let id = (name != "authored").then(|| Id::parse(&name));
         let c = self.chans.get_mut(&channel).expect("an open channel");
         assert!(c.confirm, "every publish upstream is under confirms");
         let tag = c.next_tag;

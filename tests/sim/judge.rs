@@ -102,6 +102,9 @@ impl Judge for SimJudge {
         let name = view.header.short(Property::MessageId).expect("every message of ours has an id");
         let id = Id::parse(std::str::from_utf8(name).expect("ids are ASCII"));
         assert_eq!(view.body.concat(), id.body(), "the judge sees the whole body");
+        if view.routing_key.starts_with(b"nowhere") {
+            self.ledger.chan(id.chan).to_nowhere.insert(id.n);
+        }
         if self.rng.chance(self.meddles) {
             return if self.rng.chance(70) { self.edit(view, id) } else { self.settle(view, id) };
         }

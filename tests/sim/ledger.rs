@@ -82,11 +82,11 @@ pub struct Chan {
     high: HashMap<usize, u32>,
     /// Nacked by a broker: tried again later, out of order.
     broker_nacked: BTreeSet<u32>,
-    /// Refused by a broker where nothing better is left for them: kept, and tried again out of order.
-    refused: BTreeSet<u32>,
     /// On disk for another upstream when the process ended, and perhaps on its way home from there: its place in the order is lost.
     astray: BTreeSet<u32>,
     pub returned: BTreeSet<u32>,
+    /// Where they were going there is no queue.
+    pub to_nowhere: BTreeSet<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +100,9 @@ pub struct Ledger {
     pub judged: u64,
     pub acks: u64,
     pub nacks: u64,
+    /// There is a disk: what is refused where it was going at last is kept, and has its turn when all else has gone. By then what its
+    /// policy declares for it may be there, and it arrives.
+    keeps_refused: bool,
     /// What has been on disk.
     pub on_disk: HashSet<(u32, u32)>,
     /// Since the Hub was last given octets of a client.
@@ -111,6 +114,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    pub fn new(keeps_refused: bool) -> Self {
+        Self { keeps_refused, ..Self::default() }
+    }
+
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         if self.tracing {
             if self.trace.len() > 40000 {
@@ -133,9 +140,9 @@ impl Ledger {
                 sent: 0,
                 high: HashMap::new(),
                 broker_nacked: BTreeSet::new(),
-                refused: BTreeSet::new(),
                 astray: BTreeSet::new(),
                 returned: BTreeSet::new(),
+                to_nowhere: BTreeSet::new(),
             },
         );
     }
@@ -163,10 +170,10 @@ impl Ledger {
         let original = body.strip_prefix(b"EDIT").unwrap_or(body);
         assert!(body == id.body() || original == id.body(), "the body of {} is not its own", id.name());
         let c = self.chans.get_mut(&id.chan).expect("a message of ours");
-        let turned_back = match c.fates.get(&id.n) {
-            Some(&Fate::Goes { upstream: to, or, .. }) => {
+        let (turned_back, doomed) = match c.fates.get(&id.n) {
+            Some(&Fate::Goes { upstream: to, or, doomed }) => {
                 assert!(to == upstream || or == upstream, "{} went to another upstream", id.name());
-                to != upstream
+                (to != upstream, doomed)
             }
             other => panic!("{} arrived, and was decided {other:?}", id.name()),
         };
@@ -184,8 +191,9 @@ impl Ledger {
             return;
         }
         let high = c.high.entry(upstream).or_default();
-        let out_of_turn = [&c.broker_nacked, &c.refused, &c.astray].iter().any(|set| set.contains(&id.n));
-        if orderly && !turned_back && !out_of_turn {
+        let out_of_turn = c.broker_nacked.contains(&id.n) || c.astray.contains(&id.n);
+        let aside = doomed && self.keeps_refused;
+        if orderly && !turned_back && !out_of_turn && !aside {
             assert!(id.n > *high, "{} arrived after {high}", id.name());
             *high = id.n;
         }
@@ -199,15 +207,6 @@ impl Ledger {
     pub fn broker_nacked(&mut self, id: Id) {
         self.note(|| format!("broker nacks {}", id.name()));
         self.chan(id.chan).broker_nacked.insert(id.n);
-    }
-
-    /// A broker has refused a message by closing its channel. Where it has no other place to go, it stays on disk (if there is one) and
-    /// has its turn when all else has gone; by then what its policy declared for it may be there again, and it arrives.
-    pub fn refused(&mut self, id: Id) {
-        let c = self.chan(id.chan);
-        if matches!(c.fates.get(&id.n), Some(Fate::Goes { doomed: true, .. })) {
-            c.refused.insert(id.n);
-        }
     }
 
     /// The retries of an upstream are used up: what has no number and has not arrived may have been refused by closing its connection.
@@ -293,7 +292,7 @@ impl Ledger {
     }
 
     /// After everything has healed: nothing is missing that was not refused where its client could see it.
-    /// `kept`: what the disk still has, refused and tried again for as long as its broker refuses it.
+    /// `kept`: what the disk still has, refused and tried again for as long as its broker refuses it, for which it must have a reason.
     pub fn settle_accounts(&self, kept: &HashSet<(u32, u32)>) {
         for (&chan, c) in &self.chans {
             for (&n, &fate) in &c.fates {
@@ -303,12 +302,18 @@ impl Ledger {
                     assert!(answered, "{chan}-{n} ({fate:?}) was never answered");
                 }
                 let Fate::Goes { doomed, .. } = fate else { continue };
+                if kept.contains(&(chan, n)) {
+                    assert!(
+                        doomed || c.to_nowhere.contains(&n),
+                        "{chan}-{n} ({fate:?}) is kept, and nobody refuses it"
+                    );
+                    continue;
+                }
                 // A nack ends it for a client with confirms, also for one that left before it heard.
                 if doomed
                     || (confirms && c.broker_nacked.contains(&n))
                     || c.excused.contains(&n)
                     || c.nacked.contains(&n)
-                    || kept.contains(&(chan, n))
                     || (confirms && c.end == End::ByError && !answered)
                 {
                     continue;

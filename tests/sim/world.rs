@@ -98,7 +98,8 @@ impl World {
             body_max: *rng.pick(&[10_000, 300_000]),
         };
         let meddles = *rng.pick(&[0, 10, 40]);
-        let judge = SimJudge { rng: Rng::new(seed ^ 0xface), ledger: Ledger::default(), upstreams, meddles };
+        let ledger = Ledger::new(spools);
+        let judge = SimJudge { rng: Rng::new(seed ^ 0xface), ledger, upstreams, meddles };
         let now = Now { ms: 1000, wall_us: 0 };
         let disk = spools.then(|| Disk::new(&mut rng));
         let mut hub = Hub::new(limits.clone(), settings.clone(), seed_bytes, Vec::new());
