@@ -1,10 +1,13 @@
 //! `/status`, filled in from a look at the Hub (SPEC M1). Never a secret.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::load::Loaded;
 use super::shelf::Shelf;
 use super::thread::Thread;
+use crate::config::{self, BrokerUrl, Listen, Tier, Upstream};
 use crate::metrics::status::{
     ChannelStatus, ConfigStatus, LaneStatus, LinkStatus, ListenerStatus, ProcessStatus, SESSIONS_LISTED_MAX,
     SessionStatus, SessionsStatus, SpoolStatus, Status, UpstreamState, UpstreamStatus,
@@ -43,40 +46,8 @@ impl Reporter {
         let links = hub.look_links(now);
         let (sessions, total) = hub.look_sessions(now, SESSIONS_LISTED_MAX);
         let totals = hub.totals();
-        let upstreams = loaded
-            .config
-            .upstreams
-            .iter()
-            .enumerate()
-            .map(|(index, u)| {
-                let id = hub.upstream_at(index).unwrap_or(UpstreamId(index));
-                let look = hub.look_upstream(id);
-                let mine: Vec<&LinkLook> = links.iter().filter(|l| l.upstream == id).collect();
-                let blocked = mine.iter().any(|l| l.blocked);
-                let properties = look.as_ref().and_then(|l| l.server_properties.clone());
-                let text = |name: &str| properties.as_ref().and_then(|p| string(p, name));
-                UpstreamStatus {
-                    name: u.name.clone(),
-                    urls: u.urls.iter().map(crate::config::BrokerUrl::shown).collect(),
-                    state: match look.as_ref().map(|l| l.state) {
-                        Some(session::UpstreamState::Up) if blocked => UpstreamState::Blocked,
-                        Some(session::UpstreamState::Up) => UpstreamState::Up,
-                        Some(session::UpstreamState::Down) => UpstreamState::Down,
-                        Some(session::UpstreamState::Unknown) | None => UpstreamState::Unknown,
-                    },
-                    product: text("product"),
-                    version: text("version"),
-                    blocked: blocked.then(|| "the broker says connection.blocked".to_owned()),
-                    last_error: look.as_ref().and_then(|l| l.last_error.clone()),
-                    tier: match u.tier {
-                        crate::config::Tier::Window => "window".to_owned(),
-                        crate::config::Tier::Durable => "durable".to_owned(),
-                    },
-                    retry_in_seconds: None,
-                    links: mine.into_iter().map(|l| link(l, thread)).collect(),
-                }
-            })
-            .collect();
+        let upstreams = loaded.config.upstreams.iter().enumerate();
+        let upstreams = upstreams.map(|(index, u)| upstream(index, u, &links, thread)).collect();
         let name = |id| hub.upstream_name(id).unwrap_or_default().to_owned();
         Status {
             process: ProcessStatus {
@@ -92,19 +63,7 @@ impl Reporter {
                 last_reload_error: self.last_reload_error.clone(),
                 observe: super::reload::observes(&loaded.config),
             },
-            listeners: vec![ListenerStatus {
-                kind: if loaded.config.listen.tls.is_some() { "amqps" } else { "amqp" }.to_owned(),
-                address: loaded.config.listen.amqp.to_string(),
-            }]
-            .into_iter()
-            .chain(
-                loaded
-                    .config
-                    .listen
-                    .admin
-                    .map(|a| ListenerStatus { kind: "admin".to_owned(), address: a.to_string() }),
-            )
-            .collect(),
+            listeners: listeners(&loaded.config.listen),
             upstreams,
             sessions: SessionsStatus {
                 total: u64_of(total),
@@ -113,22 +72,68 @@ impl Reporter {
                 pinned: u64_of(totals.pinned),
                 listed: sessions.iter().map(|s| session(s, thread, &name)).collect(),
             },
-            spool: loaded.config.spool.as_ref().zip(shelf).map(|(settings, shelf)| {
-                let look = shelf.look();
-                SpoolStatus {
-                    path: settings.path.clone(),
-                    accepting: look.error.is_none() && look.bytes < settings.max_bytes,
-                    last_error: look.error,
-                    messages: look.records,
-                    aside: hub.spool_aside(),
-                    bytes: look.bytes,
-                    bytes_max: settings.max_bytes,
-                    oldest_seconds: look.oldest_seconds,
-                    quarantined: look.unsound,
-                }
-            }),
+            spool: loaded
+                .config
+                .spool
+                .as_ref()
+                .zip(shelf)
+                .map(|(s, shelf)| spool(s, shelf, hub.spool_aside())),
             ..Status::default()
         }
+    }
+}
+
+fn upstream(index: usize, u: &Upstream, links: &[LinkLook], thread: &Thread) -> UpstreamStatus {
+    let hub = thread.hub.borrow();
+    let id = hub.upstream_at(index).unwrap_or(UpstreamId(index));
+    let look = hub.look_upstream(id);
+    let mine: Vec<&LinkLook> = links.iter().filter(|l| l.upstream == id).collect();
+    let blocked = mine.iter().any(|l| l.blocked);
+    let properties = look.as_ref().and_then(|l| l.server_properties.clone());
+    let text = |name: &str| properties.as_ref().and_then(|p| string(p, name));
+    UpstreamStatus {
+        name: u.name.clone(),
+        urls: u.urls.iter().map(BrokerUrl::shown).collect(),
+        state: match look.as_ref().map(|l| l.state) {
+            Some(session::UpstreamState::Up) if blocked => UpstreamState::Blocked,
+            Some(session::UpstreamState::Up) => UpstreamState::Up,
+            Some(session::UpstreamState::Down) => UpstreamState::Down,
+            Some(session::UpstreamState::Unknown) | None => UpstreamState::Unknown,
+        },
+        product: text("product"),
+        version: text("version"),
+        blocked: blocked.then(|| "the broker says connection.blocked".to_owned()),
+        last_error: look.as_ref().and_then(|l| l.last_error.clone()),
+        tier: match u.tier {
+            Tier::Window => "window".to_owned(),
+            Tier::Durable => "durable".to_owned(),
+        },
+        retry_in_seconds: hub.retry_in_ms(thread.now(), id).map(|ms| Duration::from_millis(ms).as_secs_f64()),
+        links: mine.into_iter().map(|l| link(l, thread)).collect(),
+    }
+}
+
+fn listeners(listen: &Listen) -> Vec<ListenerStatus> {
+    let one = |kind: &str, address: SocketAddr| ListenerStatus {
+        kind: kind.to_owned(),
+        address: address.to_string(),
+    };
+    let amqp = one(if listen.tls.is_some() { "amqps" } else { "amqp" }, listen.amqp);
+    std::iter::once(amqp).chain(listen.admin.map(|a| one("admin", a))).collect()
+}
+
+fn spool(settings: &config::Spool, shelf: &Shelf, aside: u64) -> SpoolStatus {
+    let look = shelf.look();
+    SpoolStatus {
+        path: settings.path.clone(),
+        accepting: look.error.is_none() && look.bytes < settings.max_bytes,
+        last_error: look.error,
+        messages: look.records,
+        aside,
+        bytes: look.bytes,
+        bytes_max: settings.max_bytes,
+        oldest_seconds: look.oldest_seconds,
+        quarantined: look.unsound,
     }
 }
 

@@ -26,6 +26,28 @@ fn acks(stage: &mut Stage, sid: umbel::session::SessionId) -> Vec<MethodId> {
 }
 
 #[test]
+fn an_upstream_that_is_down_says_when_it_is_dialed_again_and_one_that_is_up_says_nothing() {
+    let mut s = Stage::new(vec![with_retry(None)]);
+    let sid = s.client("pw");
+    s.publish(sid, "", "q", false, "1");
+    assert_eq!(s.hub.retry_in_ms(s.now, UpstreamId(0)), None);
+    s.doors[0] = Door::Shut;
+    let lid = s.link();
+    s.cut(lid);
+    s.later(2_000);
+    while let Some(wait) = s.hub.retry_in_ms(s.now, UpstreamId(0)).filter(|wait| *wait > 100) {
+        assert!(wait <= 1_000, "{wait}");
+        s.later(100);
+    }
+    let dials = s.dials.len();
+    s.later(200);
+    assert!(s.dials.len() > dials, "as it said");
+    s.doors[0] = Door::Opens("pw");
+    s.later(2_000);
+    assert_eq!(s.hub.retry_in_ms(s.now, UpstreamId(0)), None);
+}
+
+#[test]
 fn a_link_that_dies_right_after_it_opened_is_dialed_again_after_growing_waits() {
     let mut s = Stage::new(vec![with_retry(None)]);
     let sid = s.client("pw");

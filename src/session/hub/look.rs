@@ -4,7 +4,7 @@ use super::Hub;
 use crate::session::client::{Pin, State};
 use crate::session::lane::Lane;
 use crate::session::upstream::{LinkState, LinkUse, UpstreamState};
-use crate::session::{LinkId, Now, SessionId, UpstreamId};
+use crate::session::{LinkId, Now, PoolId, SessionId, UpstreamId};
 
 /// One client.
 #[derive(Debug, Clone)]
@@ -210,6 +210,20 @@ impl Hub {
             opened: u.opened,
             retries: u.retries,
         })
+    }
+
+    /// How long until it is dialed again, while it is down and nobody is dialing it.
+    #[must_use]
+    pub fn retry_in_ms(&self, now: Now, id: UpstreamId) -> Option<u64> {
+        let u = self.upstreams.get(id.0).filter(|u| u.state == UpstreamState::Down && !u.probing)?;
+        let dialing = self.links.iter().any(|(_, l)| l.upstream == id && l.state < LinkState::Up);
+        let probe = Some(u.probe_at_ms).filter(|_| u.asks_again());
+        let wanted = self
+            .pools
+            .iter()
+            .filter(|(n, p)| p.upstream == id && (!p.waiting.is_empty() || self.carries(PoolId(*n))));
+        let next = wanted.map(|(_, p)| p.dial_at_ms).chain(probe).min();
+        next.filter(|_| !dialing).map(|at| at.saturating_sub(now.ms))
     }
 
     /// Its name in the configuration.
