@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Interval;
 
 use super::clock::Clock;
 use super::load::Loaded;
@@ -68,7 +69,39 @@ pub fn outgoing(config: &Config) -> Result<Vec<Option<Outgoing>>, String> {
 }
 
 async fn live(what: Serve) -> io::Result<()> {
-    let Serve { loaded, metrics, mut status, seed, listener, shared } = what;
+    let Serve { loaded, metrics, status, seed, listener, shared } = what;
+    let (thread, shelf, news) = open(&loaded, &metrics, seed, shared)?;
+    thread.hub.borrow_mut().start(thread.now());
+    thread.carry_out();
+    let listener = TcpListener::from_std(listener)?;
+    tracing::info!(address = %listener.local_addr()?, "listening for AMQP");
+    let accepting = tokio::task::spawn_local(super::listen::accept(Rc::clone(&thread), listener));
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let drain_timeout = loaded.config.limits.drain_timeout;
+    let mut life = Life {
+        ticks,
+        news,
+        status,
+        state: super::status::Reporter::new(thread.now()),
+        loaded: Rc::new(RefCell::new(loaded)),
+        counted: crate::session::Counters::default(),
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        thread,
+        shelf,
+    };
+    life.until_told(seed).await?;
+    accepting.abort();
+    life.drain(drain_timeout).await;
+    Ok(())
+}
+
+/// What the data thread lives on.
+type Opened = (Rc<Thread>, Option<Shelf>, Arc<Notify>);
+
+/// The Hub under its settings, with the spool and what is known of an earlier life, where there is one.
+fn open(loaded: &Loaded, metrics: &Arc<Metrics>, seed: [u8; 32], shared: bool) -> io::Result<Opened> {
     let config = &loaded.config;
     let other = |e: String| io::Error::other(e);
     let incoming = config.listen.tls.as_ref().map(tls::incoming).transpose().map_err(other)?;
@@ -76,26 +109,26 @@ async fn live(what: Serve) -> io::Result<()> {
     let clock = Clock::start();
     metrics.config.start_seconds.set(Duration::from_micros(super::clock::now_us()).as_secs_f64());
     metrics.config.last_successful.set(1);
-    super::reload::in_force(&loaded, &metrics);
+    super::reload::in_force(loaded, metrics);
     // Whoever shares its port may find its predecessor still draining into the spool.
     let owned = if shared { Owned::Wait } else { Owned::Refuse };
-    let shelf = match &config.spool {
+    let opened = match &config.spool {
         None => None,
         Some(settings) => Some(
-            super::shelf::open(settings, owned, &metrics)
+            super::shelf::open(settings, owned, metrics)
                 .map_err(|e| other(format!("{}: {e}", settings.path)))?,
         ),
     };
     // Logins are hashed with the spool's salt, so that whoever left something there is known again.
-    let salt = shelf.as_ref().map_or(seed, |s| s.salt);
+    let salt = opened.as_ref().map_or(seed, |s| s.salt);
     let mut hub = Hub::new(
         super::settings::limits(config),
         super::settings::upstreams(config),
         salt,
         super::settings::our_properties(&hostname()),
     );
-    let (shelf, news) = match shelf {
-        None => (None, Arc::new(tokio::sync::Notify::new())),
+    let (shelf, news) = match opened {
+        None => (None, Arc::new(Notify::new())),
         Some(opened) => {
             let rate = config.spool.as_ref().and_then(|s| s.replay_rate);
             hub.set_spool(clock.now(), Box::new(opened.shelf.clone()), opened.found, rate);
@@ -109,101 +142,139 @@ async fn live(what: Serve) -> io::Result<()> {
             Some(super::known::Memory::begin(Path::new(&s.path), places, &mut hub, Arc::clone(&news))?)
         }
     };
-    let judge = super::reload::first_judge(&loaded, &metrics, seed);
+    let judge = super::reload::first_judge(loaded, metrics, seed);
     hub.watch_deliveries(judge.watches_deliveries());
-    let thread = Thread::new(hub, judge, clock, Arc::clone(&metrics), outgoing);
+    let thread = Thread::new(hub, judge, clock, Arc::clone(metrics), outgoing);
     *thread.incoming.borrow_mut() = incoming;
     *thread.memory.borrow_mut() = memory;
-    thread.hub.borrow_mut().start(thread.now());
-    thread.carry_out();
-    let listener = TcpListener::from_std(listener)?;
-    tracing::info!(address = %listener.local_addr()?, "listening for AMQP");
-    let accepting = tokio::task::spawn_local(super::listen::accept(Rc::clone(&thread), listener));
-    let drain_timeout = config.limits.drain_timeout;
-    let loaded = Rc::new(RefCell::new(loaded));
-    let mut reloads = super::reload::watch(&loaded)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut counted = crate::session::Counters::default();
-    let mut state = super::status::Reporter::new(thread.now());
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => tick(&thread, &mut counted, shelf.as_ref()),
-            () = news.notified() => poll(&thread, shelf.as_ref()),
-            Some(reply) = status.recv() => {
-                tick(&thread, &mut counted, shelf.as_ref());
-                let _ = reply.send(state.report(&thread, &loaded.borrow(), shelf.as_ref(), false));
-            }
-            Some(()) = reloads.recv() => {
-                let error = super::reload::reload(&thread, &loaded, seed);
-                state.reloaded(error);
-                if let Some(memory) = &*thread.memory.borrow() {
-                    memory.moved(super::known::places(&loaded.borrow().config));
+    Ok((thread, shelf, news))
+}
+
+/// The data thread's life from the first client to the last confirm.
+struct Life {
+    thread: Rc<Thread>,
+    shelf: Option<Shelf>,
+    /// The spool, or what is known, has something to say.
+    news: Arc<Notify>,
+    loaded: Rc<RefCell<Loaded>>,
+    state: super::status::Reporter,
+    /// The Hub's numbers, as far as they are in the metrics.
+    counted: crate::session::Counters,
+    status: mpsc::Receiver<oneshot::Sender<Status>>,
+    ticks: Interval,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Life {
+    /// Serves and reloads, until told to stop.
+    async fn until_told(&mut self, seed: [u8; 32]) -> io::Result<()> {
+        let mut reloads = super::reload::watch(&self.loaded)?;
+        loop {
+            tokio::select! {
+                _ = self.ticks.tick() => self.tick(),
+                () = self.news.notified() => self.poll(),
+                Some(reply) = self.status.recv() => self.report(reply, false),
+                Some(()) = reloads.recv() => {
+                    let error = super::reload::reload(&self.thread, &self.loaded, seed);
+                    self.state.reloaded(error);
+                    if let Some(memory) = &*self.thread.memory.borrow() {
+                        memory.moved(super::known::places(&self.loaded.borrow().config));
+                    }
                 }
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
         }
     }
-    accepting.abort();
-    tracing::info!("draining: no new clients, what was handed over is delivered");
-    thread.hub.borrow_mut().drain(thread.now());
-    thread.carry_out();
-    let deadline = tokio::time::sleep(drain_timeout);
-    tokio::pin!(deadline);
-    let why = loop {
-        tokio::select! {
-            _ = ticks.tick() => {
-                tick(&thread, &mut counted, shelf.as_ref());
-                let hub = thread.hub.borrow();
-                if hub.drained() {
-                    break "everything is delivered";
-                }
-                if shelf.is_some() && hub.waits_in_vain() {
-                    break "no upstream takes what is left";
-                }
-            }
-            () = news.notified() => poll(&thread, shelf.as_ref()),
-            Some(reply) = status.recv() => {
-                tick(&thread, &mut counted, shelf.as_ref());
-                let _ = reply.send(state.report(&thread, &loaded.borrow(), shelf.as_ref(), true));
-            }
-            () = &mut deadline => break "the deadline has come",
-            // Whoever says it twice does not want to wait.
-            _ = terminate.recv() => break "told a second time",
-            _ = interrupt.recv() => break "told a second time",
+
+    /// Delivers what was handed over, or has it on disk (SPEC D7).
+    async fn drain(mut self, timeout: Duration) {
+        tracing::info!("draining: no new clients, what was handed over is delivered");
+        self.thread.hub.borrow_mut().drain(self.thread.now());
+        self.thread.carry_out();
+        let why = self.until_drained(timeout).await;
+        if !self.thread.hub.borrow().drained() {
+            self.last_confirms().await;
         }
-    };
-    if !thread.hub.borrow().drained() {
-        thread.last_call();
+        self.tick();
+        drop(self.thread.memory.borrow_mut().take());
+        let left = match &self.shelf {
+            None => self.thread.hub.borrow().unsettled(),
+            Some(shelf) => keep_the_rest(&self.thread, shelf).await,
+        };
+        if left > 0 {
+            tracing::error!(
+                left,
+                why,
+                "drained, with publishes that nobody has confirmed and no disk has taken"
+            );
+        } else {
+            tracing::info!(why, "drained");
+        }
+    }
+
+    /// Why no more is waited for.
+    async fn until_drained(&mut self, timeout: Duration) -> &'static str {
+        let deadline = tokio::time::sleep(timeout);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                _ = self.ticks.tick() => {
+                    self.tick();
+                    if self.thread.hub.borrow().drained() {
+                        return "everything is delivered";
+                    }
+                    if self.waits_in_vain() {
+                        return "no upstream takes what is left";
+                    }
+                }
+                () = self.news.notified() => self.poll(),
+                Some(reply) = self.status.recv() => self.report(reply, true),
+                () = &mut deadline => return "the deadline has come",
+                // Whoever says it twice does not want to wait.
+                _ = self.terminate.recv() => return "told a second time",
+                _ = self.interrupt.recv() => return "told a second time",
+            }
+        }
+    }
+
+    /// Hears clients to their last octet, and waits a moment for the confirms of that.
+    async fn last_confirms(&mut self) {
+        self.thread.last_call();
         let grace = tokio::time::sleep(LAST_CONFIRMS);
         tokio::pin!(grace);
         loop {
             tokio::select! {
-                _ = ticks.tick() => tick(&thread, &mut counted, shelf.as_ref()),
-                () = news.notified() => poll(&thread, shelf.as_ref()),
-                () = &mut grace => break,
+                _ = self.ticks.tick() => self.tick(),
+                () = self.news.notified() => self.poll(),
+                () = &mut grace => return,
             }
-            let hub = thread.hub.borrow();
-            if hub.drained() || (shelf.is_some() && hub.waits_in_vain()) {
-                break;
+            if self.thread.hub.borrow().drained() || self.waits_in_vain() {
+                return;
             }
         }
     }
-    tick(&thread, &mut counted, shelf.as_ref());
-    drop(thread.memory.borrow_mut().take());
-    let left = match &shelf {
-        None => thread.hub.borrow().unsettled(),
-        Some(shelf) => keep_the_rest(&thread, shelf).await,
-    };
-    if left > 0 {
-        tracing::error!(left, why, "drained, with publishes that nobody has confirmed and no disk has taken");
-    } else {
-        tracing::info!(why, "drained");
+
+    /// The disk can have what no upstream takes.
+    fn waits_in_vain(&self) -> bool {
+        self.shelf.is_some() && self.thread.hub.borrow().waits_in_vain()
     }
-    Ok(())
+
+    /// The numbers are those of the moment that is asked about.
+    fn report(&mut self, reply: oneshot::Sender<Status>, draining: bool) {
+        self.tick();
+        let report = self.state.report(&self.thread, &self.loaded.borrow(), self.shelf.as_ref(), draining);
+        let _ = reply.send(report);
+    }
+
+    fn tick(&mut self) {
+        tick(&self.thread, &mut self.counted, self.shelf.as_ref());
+    }
+
+    fn poll(&self) {
+        poll(&self.thread, self.shelf.as_ref());
+    }
 }
 
 /// How long the last publishes may wait for their confirms when the drain is over.
