@@ -5,14 +5,25 @@ use super::aside::Again;
 use super::books::Exit;
 use super::link::Words;
 use crate::session::client::State;
-use crate::session::lane::{Kind, Store};
+use crate::session::lane::{Item, Kind, PublishFlags, Store};
 use crate::session::upstream::ChannelUse;
-use crate::session::{LaneId, LinkId, Now};
+use crate::session::{LaneId, LinkId, Now, SessionId};
 use crate::wire::frame::parse_frame;
 use crate::wire::method::{self, MethodId};
 
 /// How long a lane waits that made its broker close a channel, nobody knows by what: it is not to become a hot loop.
 const CAREFUL_MS: u64 = 200;
+
+/// What a broker closed a channel for.
+struct Fault<'a> {
+    /// The item at fault.
+    index: usize,
+    /// Where an exchange is missing or forbidden: that one.
+    exchange: Option<&'a [u8]>,
+    /// Where publishes are put aside for: see `aside`.
+    place: Option<Vec<u8>>,
+    words: &'a Words,
+}
 
 impl Hub {
     /// The broker has closed a leased channel: one item is at fault, the others are not (SPEC T3, T5).
@@ -83,17 +94,7 @@ impl Hub {
         let told = session.filter(|sid| {
             !authored && !rerouted && self.sessions.get(sid.0).is_some_and(|s| s.state == State::Running)
         });
-        for before in 0..index {
-            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(before)) else { continue };
-            // The broker took it and has not said so. A client that waits for an ack, and whose channel lives on, must get the
-            // broker's own: it is sent again.
-            let awaited = item.seq != 0 && session.is_some() && told.is_none();
-            let again = matches!(item.kind, Kind::Publish(f) if f.again);
-            if !item.settled && !awaited && !again {
-                self.counters.implied += 1;
-                self.settle_unanswered(lane_id, before, Exit::Forwarded);
-            }
-        }
+        self.clear_those_before(lane_id, index, session.is_some() && told.is_none());
         if rerouted {
             self.target_vanished(now, lane_id, index);
             return;
@@ -104,58 +105,20 @@ impl Hub {
         if kept && let Some(u) = self.upstream_of(lane_id) {
             u.last_error = Some(format!("{} {}", words.0, words.1).into());
         }
-        if authored && !kept {
-            self.settle_item(lane_id, index, Exit::LeftOut);
+        match (authored, kept) {
+            (true, false) => self.settle_item(lane_id, index, Exit::LeftOut),
+            (false, false) => self.settle_unanswered(lane_id, index, Exit::Error),
+            (_, true) => {}
         }
         if authored {
             return;
         }
-        if !kept {
-            self.settle_unanswered(lane_id, index, Exit::Error);
-        }
-        let confirms = session
-            .and_then(|sid| self.sessions.get_mut(sid.0))
-            .and_then(|s| s.channel(channel))
-            .is_some_and(|c| c.confirm.is_some());
-        let (count, forsaken) = self.lanes.get(lane_id.0).map_or((0, false), |l| (l.items.len(), l.forsaken));
-        let mut unsure = false;
-        for after in index + 1..count {
-            // All behind were looked at when the first was refused; what is like this one is settled when its turn comes.
-            if forsaken && unsure {
-                break;
-            }
-            // Methods behind an error are thrown away by a broker, and so are publishes: where they are numbered, the client knows
-            // that they were not confirmed; where not, they were accepted and go on, but for those with the same fault.
-            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(after)) else { continue };
-            let Kind::Publish(flags) = item.kind else {
-                // A lane of the spool is many clients': nobody's mistake is another's.
-                if !replays {
-                    self.settle_unanswered(lane_id, after, Exit::Error);
-                }
-                continue;
-            };
-            let plain = !flags.authored && item.wait.is_none() && !item.settled;
-            let there = |hub: &Self| hub.refused_place(lane_id, after, words);
-            if replays || told.is_none() {
-                if plain && place.is_some() && there(self) == place {
-                    if !self.put_aside(now, lane_id, after, None, Again::InTurn) && !replays {
-                        self.settle_unanswered(lane_id, after, Exit::Error);
-                    }
-                } else {
-                    unsure |= flags.risky && !flags.authored;
-                }
-                continue;
-            }
-            let same = plain && exchange.is_some() && self.exchange_on(lane_id, after).as_deref() == exchange;
-            if same && self.must_stay(lane_id, after) {
-                self.put_aside(now, lane_id, after, None, Again::InTurn);
-            } else if same || (confirms && item.seq != 0 && item.record.is_none()) {
-                self.settle_unanswered(lane_id, after, Exit::Error);
-            } else {
-                unsure |= flags.risky && !item.settled;
-            }
-        }
+        let fault = Fault { index, exchange, place, words };
         // Each of the others might close the next channel under all that are behind it: they find out one by one.
+        let unsure = match session.filter(|_| told.is_some() && !replays) {
+            Some(sid) => self.blame_with_a_channel(now, lane_id, (sid, channel), &fault),
+            None => self.blame_without_a_channel(now, lane_id, replays, &fault),
+        };
         if let Some(lane) = self.lanes.get_mut(lane_id.0) {
             lane.careful = unsure;
             lane.forsaken |= told.is_some();
@@ -168,6 +131,100 @@ impl Hub {
             self.counters.channel_errors += 1;
             self.close_client_channel(now, sid, channel, *code, text, *cause);
         }
+    }
+
+    /// The broker took what stands before the culprit and has not said so. A client that waits for an ack, and whose channel lives on,
+    /// must get the broker's own: that is sent again.
+    fn clear_those_before(&mut self, lane_id: LaneId, index: usize, channel_lives: bool) {
+        for before in 0..index {
+            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(before)) else { continue };
+            let awaited = item.seq != 0 && channel_lives;
+            let again = matches!(item.kind, Kind::Publish(f) if f.again);
+            if !item.settled && !awaited && !again {
+                self.counters.implied += 1;
+                self.settle_unanswered(lane_id, before, Exit::Forwarded);
+            }
+        }
+    }
+
+    /// What stands behind a culprit whose client's channel is closed with it: methods are thrown away, as a broker does, and so are
+    /// publishes: where they are numbered, the client knows that they were not confirmed; where not, they were accepted and go on, but for
+    /// those with the same fault. Whether another may be at fault, too.
+    fn blame_with_a_channel(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        (sid, channel): (SessionId, u16),
+        fault: &Fault<'_>,
+    ) -> bool {
+        let session = self.sessions.get_mut(sid.0);
+        let confirms = session.and_then(|s| s.channel(channel)).is_some_and(|c| c.confirm.is_some());
+        let mut unsure = false;
+        for after in self.behind(lane_id, fault) {
+            if self.has_looked(lane_id, unsure) {
+                break;
+            }
+            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(after)) else { continue };
+            let Kind::Publish(flags) = item.kind else {
+                self.settle_unanswered(lane_id, after, Exit::Error);
+                continue;
+            };
+            let numbered = confirms && item.seq != 0 && item.record.is_none();
+            let (plain, risky) = (is_plain(item, flags), flags.risky && !item.settled);
+            let exchange = fault.exchange.filter(|_| plain);
+            let same = exchange.is_some() && self.exchange_on(lane_id, after).as_deref() == exchange;
+            if same && self.must_stay(lane_id, after) {
+                self.put_aside(now, lane_id, after, None, Again::InTurn);
+            } else if same || numbered {
+                self.settle_unanswered(lane_id, after, Exit::Error);
+            } else {
+                unsure |= risky;
+            }
+        }
+        unsure
+    }
+
+    /// What stands behind a culprit of which no client is told: it goes on, but for publishes to the place that has refused one. A lane of
+    /// the spool (`replays`) is many clients': nobody's mistake is another's. Whether another may be at fault, too.
+    fn blame_without_a_channel(
+        &mut self,
+        now: Now,
+        lane_id: LaneId,
+        replays: bool,
+        fault: &Fault<'_>,
+    ) -> bool {
+        let mut unsure = false;
+        for after in self.behind(lane_id, fault) {
+            if self.has_looked(lane_id, unsure) {
+                break;
+            }
+            let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(after)) else { continue };
+            let Kind::Publish(flags) = item.kind else {
+                if !replays {
+                    self.settle_unanswered(lane_id, after, Exit::Error);
+                }
+                continue;
+            };
+            let place = fault.place.as_ref().filter(|_| is_plain(item, flags));
+            if place.is_some() && self.refused_place(lane_id, after, fault.words).as_ref() == place {
+                if !self.put_aside(now, lane_id, after, None, Again::InTurn) && !replays {
+                    self.settle_unanswered(lane_id, after, Exit::Error);
+                }
+            } else {
+                unsure |= flags.risky && !flags.authored;
+            }
+        }
+        unsure
+    }
+
+    /// The items behind a culprit.
+    fn behind(&self, lane_id: LaneId, fault: &Fault<'_>) -> std::ops::Range<usize> {
+        fault.index + 1..self.lanes.get(lane_id.0).map_or(0, |l| l.items.len())
+    }
+
+    /// All behind were looked at when the first was refused; what is like this one is settled when its turn comes.
+    fn has_looked(&self, lane_id: LaneId, unsure: bool) -> bool {
+        unsure && self.lanes.get(lane_id.0).is_some_and(|l| l.forsaken)
     }
 
     /// Where a publish on a lane goes, while it is one.
@@ -235,6 +292,11 @@ impl Hub {
             text.contains(&format!("exchange '{}'", String::from_utf8_lossy(exchange)))
         })
     }
+}
+
+/// A client's own publish as it came, not yet settled.
+fn is_plain(item: &Item, flags: PublishFlags) -> bool {
+    !flags.authored && item.wait.is_none() && !item.settled
 }
 
 /// Whether the broker's words mean that what was to be declared is there, as something else.
