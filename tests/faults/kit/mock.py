@@ -324,3 +324,14 @@ class Batches(Mock):
         for publish in publishes:
             self.store(publish)
             publish.ack()
+
+
+def before(world, script, **options):
+    """(door, mock): the mock is torn down with the world, and what it saw against the protocol is an expectation."""
+    mock = script(world.seed)
+    world.mocks.append(mock)
+    return world.door(mock, **options), mock
+
+
+def lawful(world, mock):
+    world.check(f"Umbel kept the protocol, but: {mock.violations[:3]}", not mock.violations)
