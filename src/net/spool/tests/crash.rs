@@ -1,7 +1,7 @@
 //! `kill -9` at random instants: a second process of this test writes until it is killed, and its last words are held against it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use super::super::testing::{Dice, Dir};
@@ -70,13 +70,21 @@ fn after_kill_9_all_that_was_synced_is_there_in_order() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut pipe = child.stdout.take().unwrap();
+        let mut pipe = BufReader::new(child.stdout.take().unwrap());
+        let (begun, begins) = std::sync::mpsc::channel();
         let words = std::thread::spawn(move || {
-            let mut text = String::new();
-            pipe.read_to_string(&mut text).unwrap();
+            let (mut text, mut waits) = (String::new(), (0..QUEUES.len()).collect::<BTreeSet<_>>());
+            while pipe.read_line(&mut text).unwrap() > 0 {
+                let last = text.trim_end().rsplit('\n').next().unwrap_or_default();
+                waits.retain(|queue| !last.starts_with(&format!("synced {queue} ")));
+                if waits.is_empty() {
+                    let _ = begun.send(());
+                }
+            }
             text
         });
-        std::thread::sleep(Duration::from_millis(150 + dice.below(400)));
+        begins.recv_timeout(Duration::from_secs(60)).expect("each queue has something on disk");
+        std::thread::sleep(Duration::from_millis(dice.below(400)));
         child.kill().unwrap();
         child.wait().unwrap();
         let text = words.join().unwrap();
