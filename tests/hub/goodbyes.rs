@@ -1,6 +1,6 @@
 //! How channels and connections end: the client's own goodbye, and what stands behind a broker's refusal (SPEC T2, T3, T5).
 
-use umbel::session::Limits;
+use umbel::session::{Action, Limits, PassAll};
 use umbel::wire::method::MethodId;
 
 use super::stage::{Stage, upstream};
@@ -61,6 +61,24 @@ fn a_client_that_was_told_close_and_is_silent_is_found_within_two_of_its_heartbe
     assert!(!s.hung_up(sid));
     s.later(300);
     assert!(s.hung_up(sid));
+}
+
+#[test]
+fn who_reads_nothing_of_its_last_words_is_cut_once_however_long_its_socket_takes_to_go() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.client_method(sid, 0, &goodbye());
+    s.later(31_000);
+    assert!(s.hung_up(sid));
+    let mut cuts = 0;
+    for _ in 0..2_000 {
+        s.now.ms += 100;
+        s.hub.tick(s.now, &mut PassAll);
+        while let Some(action) = s.hub.next_action() {
+            cuts += usize::from(action == Action::Cut(sid));
+        }
+    }
+    assert_eq!(cuts, 1);
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Hub {
             if s.state == State::Done {
                 let done_ms = *s.done_ms.get_or_insert(now.ms);
                 let stuck = now.ms.saturating_sub(done_ms.max(s.tx_ms)) >= self.limits.close_ms;
-                if stuck || now.ms - done_ms >= LAST_WORDS_MS_MAX {
+                if stuck || now.ms.saturating_sub(done_ms) >= LAST_WORDS_MS_MAX {
                     s.done_ms = Some(u64::MAX);
                     cut.push(SessionId(id));
                 }
