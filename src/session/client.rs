@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::confirm::ConfirmWindow;
+use super::consumers::Consumers;
 use super::hub::relay_frames;
 use super::{Credentials, LaneId, LinkId, PoolId, UpstreamId};
 
@@ -139,9 +140,8 @@ pub(super) struct Channel {
     /// The queue last declared on it, for names left empty.
     pub(super) last_queue: Box<[u8]>,
     pub(super) answers_due: bool,
-    /// Consumers by tag, and whether they acknowledge nothing; those whose tag the broker has not named yet.
-    pub(super) no_ack: Vec<(Box<[u8]>, bool)>,
-    pub(super) no_ack_unnamed: std::collections::VecDeque<bool>,
+    /// Who consumes on it; none: nobody ever has.
+    pub(super) consumers: Option<Box<Consumers>>,
     /// The broker has closed it on the client's own link, and gets the client's close-ok.
     pub(super) broker_closed: bool,
     /// channel.flows of the broker that the client has yet to answer.
@@ -170,8 +170,7 @@ impl Channel {
             lanes: Vec::new(),
             last_queue: Box::default(),
             answers_due: false,
-            no_ack: Vec::new(),
-            no_ack_unnamed: std::collections::VecDeque::new(),
+            consumers: None,
             broker_closed: false,
             flows: 0,
             lane_replies: 0,

@@ -46,7 +46,7 @@ impl ConfirmWindow {
     /// The number of the next publish.
     pub fn next(&mut self) -> u64 {
         self.marks.push_back(Mark::Pending);
-        self.first + crate::wire::num::u64_of(self.marks.len()) - 1
+        self.last()
     }
 
     /// The first of the numbers of the next so many publishes.
@@ -60,6 +60,12 @@ impl ConfirmWindow {
     #[must_use]
     pub fn first(&self) -> u64 {
         self.first
+    }
+
+    /// The highest number that was given out; before the first, 0.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.first + crate::wire::num::u64_of(self.marks.len()) - 1
     }
 
     /// Whether publish number `seq` is not settled yet.

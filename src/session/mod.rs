@@ -12,6 +12,7 @@ mod awaited;
 mod backlog;
 mod client;
 mod confirm;
+mod consumers;
 mod hub;
 mod identity;
 mod judge;

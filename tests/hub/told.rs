@@ -44,6 +44,21 @@ fn a_client_that_comes_to_a_blocked_link_is_told_so_and_told_when_that_ends_thou
     }
 }
 
+#[test]
+fn a_confirm_of_more_than_was_published_on_a_client_s_own_channel_settles_what_was() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.client_method(sid, 1, &MethodWriter::new(MethodId::CONFIRM_SELECT).octet(0).done());
+    let consume = MethodWriter::new(MethodId::BASIC_CONSUME).short(0).shortstr(b"amq.rabbitmq.reply-to");
+    s.client_method(sid, 1, &consume.shortstr(b"me").octet(2).longstr(b"").done());
+    let lid = *s.up().last().unwrap();
+    s.say(lid, 1, &MethodWriter::new(MethodId::BASIC_CONSUME_OK).shortstr(b"me").done());
+    s.publish(sid, "", "q", false, "1");
+    s.client_hears(sid);
+    s.say(lid, 1, &kit::ack(u64::MAX, true));
+    assert_eq!(s.client_methods(sid), [MethodId::BASIC_ACK]);
+}
+
 fn returned(key: &str, name: &str) -> Vec<u8> {
     let mut frames = Vec::new();
     let method = MethodWriter::new(MethodId::BASIC_RETURN)

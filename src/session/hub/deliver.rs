@@ -2,6 +2,7 @@
 
 use super::Hub;
 use crate::session::client::State;
+use crate::session::consumers::Consumers;
 use crate::session::judge::{Judge, PublishView, SessionFacts};
 use crate::session::upstream::{Delivering, Returning};
 use crate::session::{LinkId, Now, SessionId};
@@ -21,28 +22,33 @@ impl Hub {
     pub(super) fn note_consume(&mut self, sid: SessionId, ch: u16, args: Reader<'_>) {
         let mut r = args;
         let (Ok(_), Ok(_), Ok(tag), Ok(bits)) = (r.u16(), r.shortstr(), r.shortstr(), r.u8()) else { return };
-        let no_ack = bits & 2 != 0;
-        if let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) {
-            if tag.is_empty() {
-                c.no_ack_unnamed.push_back(no_ack);
-            } else {
-                c.no_ack.retain(|(t, _)| &**t != tag);
-                c.no_ack.push((tag.into(), no_ack));
-            }
+        let (no_ack, nowait) = (bits & 2 != 0, bits & 8 != 0);
+        // A tag that the broker makes up and does not tell is nobody's.
+        if let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch))
+            && !(tag.is_empty() && nowait)
+        {
+            c.consumers.get_or_insert_default().consumes(tag, !no_ack);
         }
     }
 
     /// The broker has named a consumer.
     pub(super) fn note_consume_ok(&mut self, sid: SessionId, ch: u16, args: Reader<'_>) {
         let mut r = args;
-        let Ok(tag) = r.shortstr() else { return };
-        if let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) {
-            if !c.no_ack.iter().any(|(t, _)| &**t == tag) {
-                if let Some(no_ack) = c.no_ack_unnamed.pop_front() {
-                    c.no_ack.push((tag.into(), no_ack));
-                }
-            }
+        if let (Ok(tag), Some(consumers)) = (r.shortstr(), self.consumers(sid, ch)) {
+            consumers.named(tag);
         }
+    }
+
+    /// A consumer has ended: cancelled by its client, and that answered where it waits for an answer; or cancelled by the broker.
+    pub(super) fn note_cancel(&mut self, sid: SessionId, ch: u16, args: Reader<'_>) {
+        let mut r = args;
+        if let (Ok(tag), Some(consumers)) = (r.shortstr(), self.consumers(sid, ch)) {
+            consumers.cancelled(tag);
+        }
+    }
+
+    fn consumers(&mut self, sid: SessionId, ch: u16) -> Option<&mut Consumers> {
+        self.sessions.get_mut(sid.0)?.channel(ch)?.consumers.as_deref_mut()
     }
 
     /// Whether a frame belongs to a delivery that is being looked at.
@@ -85,11 +91,7 @@ impl Hub {
         else {
             return false;
         };
-        let acknowledges = self
-            .sessions
-            .get_mut(sid.0)
-            .and_then(|s| s.channel(frame.channel.0))
-            .is_some_and(|c| c.no_ack.iter().any(|(t, no_ack)| &**t == consumer && !no_ack));
+        let acknowledges = self.consumers(sid, frame.channel.0).is_some_and(|c| c.acknowledges(consumer));
         let Some(link) = self.links.get_mut(lid.0) else { return false };
         if !acknowledges || link.swallow_close_ok.contains(&frame.channel.0) {
             return false;

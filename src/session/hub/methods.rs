@@ -161,8 +161,13 @@ impl Hub {
                 return Ok(Step::Hold);
             }
         }
-        if let (MethodId::BASIC_CONSUME, Ok((_, args))) = (id, method::split(payload)) {
-            self.note_consume(sid, ch, args);
+        match (id, method::split(payload)) {
+            (MethodId::BASIC_CONSUME, Ok((_, args))) => self.note_consume(sid, ch, args),
+            // Without an answer to come, it is over at once.
+            (MethodId::BASIC_CANCEL, Ok((_, args))) if payload.last().is_some_and(|bits| bits & 1 != 0) => {
+                self.note_cancel(sid, ch, args);
+            }
+            _ => {}
         }
         self.before_own(sid, ch, id, payload, lid);
         self.expect_reply(sid, ch, id, payload, lid);

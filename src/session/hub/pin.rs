@@ -232,7 +232,15 @@ impl Hub {
                 }
                 true
             }
-            MethodId::BASIC_DELIVER | MethodId::BASIC_RETURN | MethodId::BASIC_CANCEL => true,
+            MethodId::BASIC_CANCEL_OK => {
+                self.note_cancel(sid, ch, args);
+                self.reply_came(sid, ch)
+            }
+            MethodId::BASIC_CANCEL => {
+                self.note_cancel(sid, ch, args);
+                true
+            }
+            MethodId::BASIC_DELIVER | MethodId::BASIC_RETURN => true,
             _ => {
                 self.note_reply(sid, ch, id, payload);
                 self.reply_came(sid, ch)
@@ -258,11 +266,11 @@ impl Hub {
     ) {
         let Ok((tag, multiple)) = method::ack(args) else { return };
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return };
-        let last = c.own_offset + tag;
-        let first = if multiple { c.own_offset + 1 } else { last };
-        let first =
-            first.max(c.confirm.as_ref().map_or(first, crate::session::confirm::ConfirmWindow::first));
-        for seq in first..=last {
+        let Some(window) = &c.confirm else { return };
+        let last = c.own_offset.saturating_add(tag);
+        let first = if multiple { window.first().max(c.own_offset + 1) } else { last };
+        // A broker may say any number.
+        for seq in first..=last.min(window.last()) {
             self.settle_seq(sid, ch, seq, id == MethodId::BASIC_ACK);
         }
         self.send_answers(now);
