@@ -37,3 +37,61 @@ fn a_client_behind_a_gate_is_read_on_until_its_backlog_is_full_and_all_of_it_cou
     assert_eq!(s.kept(sid), 0);
     assert!(s.hub.client_wants_reads(sid, 0));
 }
+
+fn bind_the_last_declared() -> Vec<u8> {
+    MethodWriter::new(MethodId::QUEUE_BIND)
+        .short(0)
+        .shortstr(b"")
+        .shortstr(b"amq.direct")
+        .shortstr(b"k")
+        .octet(0)
+        .longstr(b"")
+        .done()
+}
+
+#[test]
+fn a_name_left_empty_waits_for_the_declare_before_it() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.client_hears(sid);
+    s.client_method(sid, 1, &kit::queue_declare("jobs", 0));
+    s.client_method(sid, 1, &bind_the_last_declared());
+    let lid = s.link();
+    let methods = |s: &mut Stage| s.heard(lid).iter().filter_map(|f| f.method()).collect::<Vec<_>>();
+    assert_eq!(methods(&mut s), [MethodId::QUEUE_DECLARE]);
+    assert_eq!(s.client_methods(sid), [], "nobody has said that there was none");
+    s.say(lid, 1, &kit::queue_declare_ok(b"jobs"));
+    s.carry();
+    let bound = s.heard(lid).pop().expect("the bind goes when the name is known");
+    assert_eq!(bound.method(), Some(MethodId::QUEUE_BIND));
+    assert!(bound.payload.windows(4).any(|w| w == b"jobs"));
+    assert_eq!(s.client_methods(sid), [MethodId::QUEUE_DECLARE_OK]);
+}
+
+#[test]
+fn a_refusal_of_ours_comes_behind_the_confirms_of_what_was_published_before() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.client_method(sid, 1, &kit::confirm_select());
+    s.client_hears(sid);
+    s.publish(sid, "", "q", false, "0");
+    s.client_method(sid, 1, &kit::bare(MethodId::TX_SELECT));
+    assert_eq!(s.client_methods(sid), []);
+    let lid = s.link();
+    s.say(lid, 1, &kit::ack(1, false));
+    s.later(100);
+    assert_eq!(s.client_methods(sid), [MethodId::BASIC_ACK, MethodId::CHANNEL_CLOSE]);
+}
+
+#[test]
+fn a_name_that_is_no_utf8_reaches_no_link() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    s.client_hears(sid);
+    let delete = MethodWriter::new(MethodId::QUEUE_DELETE).short(0).shortstr(b"\xff\xfe").octet(0).done();
+    s.client_method(sid, 1, &delete);
+    assert_eq!(s.client_methods(sid), [MethodId::CONNECTION_CLOSE]);
+    for lid in s.up() {
+        assert!(s.heard(lid).is_empty(), "it would have ended a link that others share");
+    }
+}

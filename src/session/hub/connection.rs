@@ -123,6 +123,8 @@ impl Hub {
                 method::MethodError::Short if frame.payload.len() >= 4 => {
                     Refusal::connection(541, "", MethodId::NONE)
                 }
+                method::MethodError::Trailing(_) => Refusal::connection(541, "", MethodId::NONE),
+                method::MethodError::Utf8(id) => Refusal::connection(501, e.to_string(), id),
                 e => syntax(e),
             }
         })?;
@@ -326,6 +328,7 @@ pub(super) fn syntax(error: method::MethodError) -> Refusal {
         method::MethodError::Short => {
             Refusal::connection(501, format!("cannot decode: {error}"), MethodId::NONE)
         }
+        method::MethodError::Utf8(_) => Refusal::connection(501, error.to_string(), MethodId::NONE),
     }
 }
 

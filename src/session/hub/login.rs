@@ -1,5 +1,6 @@
 //! Links logging in: probes, logins tried for a client, pooled links, and pinned ones with the client's own properties (SPEC L1, L4, T7).
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::Hub;
@@ -9,12 +10,17 @@ use crate::session::learned::Learned;
 use crate::session::settings::shortened;
 use crate::session::upstream::{Facts, LinkState, LinkUse, UpstreamState};
 use crate::session::{LinkId, Now, SessionId, UpstreamId};
-use crate::wire::Reader;
+use crate::wire::frame::{FRAME_MIN_SIZE, FRAME_OVERHEAD};
 use crate::wire::method::{self, MethodId, MethodWriter, Tune};
+use crate::wire::num::usize_of;
+use crate::wire::{Reader, Table};
 
 /// The frame_max that we ask of an upstream at most, and at least (RabbitMQ from 4.1 refuses less than 8192).
 const FRAME_MAX_ASKED: u32 = 131_072;
 const FRAME_MAX_LEAST: u32 = 8192;
+
+/// A start-ok's octets besides its properties, mechanism and response: the frame's, two ids, the lengths, a locale.
+const START_OK_OVERHEAD: usize = FRAME_OVERHEAD + 4 + 4 + 1 + 4 + 1 + 32;
 
 impl Hub {
     /// To be called once before anything else: asks every upstream what it is.
@@ -224,7 +230,8 @@ impl Hub {
             return;
         };
         link.state = LinkState::Tune;
-        let properties = Rc::clone(&link.properties);
+        let taken = START_OK_OVERHEAD + credentials.mechanism.len() + credentials.response.0.len();
+        let properties = fitting(&link.properties, usize_of(FRAME_MIN_SIZE).saturating_sub(taken));
         let locale = start.locales.split(|&b| b == b' ').next().unwrap_or(b"en_US");
         let payload = MethodWriter::new(MethodId::CONNECTION_START_OK)
             .longstr(&properties)
@@ -335,5 +342,52 @@ impl Hub {
             }
             LinkUse::Probe | LinkUse::Dead => {}
         }
+    }
+}
+
+/// As many of a table's entries as have room, what a broker acts upon first: until it is tuned, RabbitMQ up to 4.0 takes frames of
+/// 4,096 octets and hangs up over a longer one, and a token or what a client tells of itself may be nearly as long.
+fn fitting(properties: &[u8], room: usize) -> Cow<'_, [u8]> {
+    if properties.len() <= room {
+        return Cow::Borrowed(properties);
+    }
+    let entries: Vec<_> = Table::new(properties).entries().map_while(Result::ok).collect();
+    let matters = |name: &[u8]| matches!(name, b"capabilities" | b"connection_name" | b"product");
+    let mut kept = Vec::new();
+    for first in [true, false] {
+        for entry in entries.iter().filter(|e| matters(e.name) == first) {
+            let bytes = properties.get(entry.range.clone()).unwrap_or(&[]);
+            if kept.len() + bytes.len() <= room {
+                kept.extend_from_slice(bytes);
+            }
+        }
+    }
+    Cow::Owned(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_acts_upon_stays_where_not_everything_fits() {
+        let mut table = Vec::new();
+        for name in [&b"platform"[..], b"capabilities", b"note"] {
+            table.push(u8::try_from(name.len()).unwrap());
+            table.extend_from_slice(name);
+            table.extend_from_slice(b"S\0\0\0\x04text");
+        }
+        let names = |room| {
+            let kept = fitting(&table, room).into_owned();
+            assert!(kept.len() <= room);
+            Table::new(&kept)
+                .entries()
+                .map(|e| String::from_utf8(e.unwrap().name.to_vec()).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(table.len()), ["platform", "capabilities", "note"]);
+        assert_eq!(names(40), ["capabilities", "platform"]);
+        assert_eq!(names(36), ["capabilities", "note"]);
+        assert_eq!(names(3), Vec::<String>::new());
     }
 }

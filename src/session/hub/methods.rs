@@ -21,6 +21,32 @@ fn sets_apart(id: MethodId, payload: &[u8]) -> bool {
     id == MethodId::TX_SELECT || (id == MethodId::BASIC_CONSUME && replies(payload))
 }
 
+/// Whether a method leaves its queue's name to what was last declared.
+fn nameless(id: MethodId, payload: &[u8]) -> bool {
+    let takes_name = matches!(
+        id,
+        MethodId::QUEUE_BIND
+            | MethodId::QUEUE_UNBIND
+            | MethodId::QUEUE_PURGE
+            | MethodId::QUEUE_DELETE
+            | MethodId::BASIC_CONSUME
+            | MethodId::BASIC_GET
+    );
+    takes_name
+        && method::split(payload).is_ok_and(|(_, r)| method::queue_named(r).is_ok_and(|q| q.queue.is_empty()))
+}
+
+/// Who answers a method.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Here {
+    /// The broker.
+    No,
+    /// We do, or we say more than the client did.
+    Answered,
+    /// We do, by closing its channel.
+    Refused,
+}
+
 impl Hub {
     /// One frame on a channel of a client that is in.
     pub(super) fn channel_frame(
@@ -76,10 +102,17 @@ impl Hub {
         if !spec.from_client || id.class() == 10 {
             return Err(Refusal::connection(503, "unimplemented method", id));
         }
-        // What we answer ourselves does not overtake what the broker has yet to answer.
-        let ours = matches!(id, MethodId::CONFIRM_SELECT | MethodId::CHANNEL_FLOW);
-        if ours && !self.replies_came(sid, ch, Owed::Any, u64::MAX) {
+        // What we answer ourselves does not overtake what the broker has yet to answer, nor does a refusal what was published before it.
+        let known = self.answered_here(sid, ch, id, frame.payload);
+        if known != Here::No && !self.replies_came(sid, ch, Owed::Any, u64::MAX) {
             return Ok(Step::Hold);
+        }
+        if known == Here::Refused {
+            if self.may_still_be_told(sid, Some(ch)) && !self.barrier(now, sid, false) {
+                return Ok(Step::Hold);
+            }
+            self.forget_pass(sid);
+            self.send_answers(now);
         }
         let Some(s) = self.sessions.get_mut(sid.0) else { return Ok(took) };
         let pin = s.pin;
@@ -131,6 +164,26 @@ impl Hub {
             }
             _ => self.broker_method(now, sid, id, frame),
         }
+    }
+
+    /// Whether a method is answered here, or needs what an answer that is under way will tell: the name of the queue last declared.
+    fn answered_here(&mut self, sid: SessionId, ch: u16, id: MethodId, payload: &[u8]) -> Here {
+        let Some(s) = self.sessions.get_mut(sid.0) else { return Here::No };
+        let pinned = matches!(s.pin, Pin::Up(_));
+        let Some(c) = s.channel(ch) else { return Here::No };
+        let refused = match id {
+            MethodId::CONFIRM_SELECT if !c.tx => return Here::Answered,
+            MethodId::CHANNEL_FLOW => return Here::Answered,
+            MethodId::CONFIRM_SELECT => true,
+            MethodId::TX_SELECT => c.confirm.is_some(),
+            MethodId::TX_COMMIT | MethodId::TX_ROLLBACK => !c.tx,
+            MethodId::BASIC_ACK | MethodId::BASIC_NACK | MethodId::BASIC_REJECT => {
+                !pinned && unknown_delivery(id, payload).is_err()
+            }
+            _ if nameless(id, payload) && c.owes(Owed::Any) => return Here::Answered,
+            _ => nameless(id, payload) && c.last_queue.is_empty(),
+        };
+        if refused { Here::Refused } else { Here::No }
     }
 
     /// A method that only the broker can answer.
@@ -212,23 +265,11 @@ impl Hub {
         id: MethodId,
         payload: &[u8],
     ) -> Result<Option<Vec<u8>>, Refusal> {
-        let takes_name = matches!(
-            id,
-            MethodId::QUEUE_BIND
-                | MethodId::QUEUE_UNBIND
-                | MethodId::QUEUE_PURGE
-                | MethodId::QUEUE_DELETE
-                | MethodId::BASIC_CONSUME
-                | MethodId::BASIC_GET
-        );
-        if !takes_name {
+        if !nameless(id, payload) {
             return Ok(None);
         }
         let Ok((_, args)) = method::split(payload) else { return Ok(None) };
         let Ok(named) = method::queue_named(args) else { return Ok(None) };
-        if !named.queue.is_empty() {
-            return Ok(None);
-        }
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return Ok(None) };
         if c.last_queue.is_empty() {
             return Err(Refusal::channel(404, "no previously declared queue", id));

@@ -1,9 +1,14 @@
 //! What a method needs, read off its id and its bits: a link of its own, what is before it settled, a reply.
 
+use crate::wire::Reader;
 use crate::wire::method::{self, Field, MethodId};
+use crate::wire::table::Table;
 
 /// Exchange types that every RabbitMQ knows; declaring another one may end the whole connection (503).
 const PLAIN_TYPES: [&[u8]; 4] = [b"direct", b"fanout", b"topic", b"headers"];
+
+/// Values of x-queue-master-locator that RabbitMQ has a module for.
+const LOCATORS: [&[u8]; 3] = [b"client-local", b"min-masters", b"random"];
 
 /// Whether a method waits for what was published before it (`Some`), and also for what clients that are gone published (`true`).
 pub(super) fn observes(id: MethodId) -> Option<bool> {
@@ -37,9 +42,12 @@ pub(super) fn needs_own_link(id: MethodId, payload: &[u8]) -> bool {
         | MethodId::TX_ROLLBACK
         | MethodId::ACCESS_REQUEST => true,
         MethodId::QUEUE_DECLARE => {
-            let nameless = method::split(payload)
-                .is_ok_and(|(_, r)| method::queue_named(r).is_ok_and(|q| q.queue.is_empty()));
-            nameless || flags_of(payload) & 4 != 0
+            let Ok(named) =
+                method::split(payload).map_err(drop).and_then(|(_, r)| method::queue_named(r).map_err(drop))
+            else {
+                return true;
+            };
+            named.queue.is_empty() || flags_of(payload) & 4 != 0 || may_crash(named.rest)
         }
         MethodId::EXCHANGE_DECLARE => {
             let Ok((_, mut args)) = method::split(payload) else { return true };
@@ -48,6 +56,17 @@ pub(super) fn needs_own_link(id: MethodId, payload: &[u8]) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a queue's arguments (its bits, then its table) hold a value at which RabbitMQ may end the connection with 541.
+fn may_crash(rest: &[u8]) -> bool {
+    let mut r = Reader::new(rest);
+    let Ok(table) = r.u8().and_then(|_| r.longstr()) else { return true };
+    Table::new(table).fields().any(|field| match field.name {
+        b"x-max-age" => true,
+        b"x-queue-master-locator" => !field.str_bytes().is_some_and(|v| LOCATORS.contains(&v)),
+        _ => false,
+    })
 }
 
 /// The octet of packed bits of a method that has one.
@@ -149,6 +168,23 @@ mod tests {
         assert!(needs_own_link(MethodId::QUEUE_DECLARE, &declare(b"", 0)));
         assert!(needs_own_link(MethodId::QUEUE_DECLARE, &declare(b"q", 4)));
         assert!(!needs_own_link(MethodId::QUEUE_DECLARE, &declare(b"q", 2)));
+        let located = |name: &[u8], value: &[u8]| {
+            let mut table = Vec::new();
+            for part in [name, value] {
+                if part == value {
+                    table.extend_from_slice(b"S\0\0\0");
+                }
+                table.push(u8::try_from(part.len()).unwrap());
+                table.extend_from_slice(part);
+            }
+            MethodWriter::new(MethodId::QUEUE_DECLARE).short(0).shortstr(b"q").octet(2).longstr(&table).done()
+        };
+        assert!(!needs_own_link(
+            MethodId::QUEUE_DECLARE,
+            &located(b"x-queue-master-locator", b"min-masters")
+        ));
+        assert!(needs_own_link(MethodId::QUEUE_DECLARE, &located(b"x-queue-master-locator", b"nonsense")));
+        assert!(needs_own_link(MethodId::QUEUE_DECLARE, &located(b"x-max-age", b"nonsense")));
         let exchange = |kind: &[u8]| {
             MethodWriter::new(MethodId::EXCHANGE_DECLARE)
                 .short(0)

@@ -198,6 +198,8 @@ pub enum MethodError {
     Unknown(MethodId),
     /// An argument table that is malformed or beyond a bound.
     Table(MethodId, TableError),
+    /// A name or a text that is no UTF-8.
+    Utf8(MethodId),
 }
 
 impl std::fmt::Display for MethodError {
@@ -207,6 +209,7 @@ impl std::fmt::Display for MethodError {
             Self::Trailing(id) => write!(f, "octets after the last argument of {}", id.name()),
             Self::Unknown(id) => write!(f, "unknown method {}.{}", id.class(), id.method()),
             Self::Table(id, e) => write!(f, "argument table of {}: {e}", id.name()),
+            Self::Utf8(_) => f.write_str("Malformed UTF-8 in shortstr"),
         }
     }
 }
@@ -221,7 +224,9 @@ pub fn split(payload: &[u8]) -> Result<(MethodId, Reader<'_>), MethodError> {
     Ok((id, reader))
 }
 
-/// Walks every argument: types, lengths, tables within `limits`, nothing left over.
+/// Walks every argument: types, lengths, tables within `limits`, names in UTF-8, nothing left over.
+///
+/// RabbitMQ ends the whole connection over a name that is no UTF-8. It does not look at a publish's names, nor do we.
 pub fn check(payload: &[u8], limits: &TableLimits) -> Result<&'static MethodSpec, MethodError> {
     let (id, mut r) = split(payload)?;
     let spec = spec_of(id).ok_or(MethodError::Unknown(id))?;
@@ -232,7 +237,12 @@ pub fn check(payload: &[u8], limits: &TableLimits) -> Result<&'static MethodSpec
             Field::Short => drop(r.u16().map_err(short)?),
             Field::Long => drop(r.u32().map_err(short)?),
             Field::LongLong => drop(r.u64().map_err(short)?),
-            Field::ShortStr => drop(r.shortstr().map_err(short)?),
+            Field::ShortStr => {
+                let text = r.shortstr().map_err(short)?;
+                if id != MethodId::BASIC_PUBLISH && std::str::from_utf8(text).is_err() {
+                    return Err(MethodError::Utf8(id));
+                }
+            }
             Field::LongStr => drop(r.longstr().map_err(short)?),
             Field::Table => {
                 let table = r.longstr().map_err(short)?;
@@ -242,6 +252,7 @@ pub fn check(payload: &[u8], limits: &TableLimits) -> Result<&'static MethodSpec
     }
     if r.is_empty() { Ok(spec) } else { Err(MethodError::Trailing(id)) }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +275,19 @@ mod tests {
         let mut long = payload.clone();
         long.push(0);
         assert_eq!(check(&long, &limits).unwrap_err(), MethodError::Trailing(MethodId::BASIC_PUBLISH));
+    }
+
+    #[test]
+    fn a_name_that_is_no_utf8_is_refused_as_the_broker_would_but_for_a_publishs() {
+        let limits = TableLimits::default();
+        for name in [&b"\xff\xfe"[..], b"\xc3", b"q\xed\xa0\x80"] {
+            let delete = MethodWriter::new(MethodId::QUEUE_DELETE).short(0).shortstr(name).octet(0).done();
+            assert_eq!(check(&delete, &limits).unwrap_err(), MethodError::Utf8(MethodId::QUEUE_DELETE));
+            assert!(check(&write_publish(name, name, false), &limits).is_ok());
+        }
+        let greek =
+            MethodWriter::new(MethodId::QUEUE_DELETE).short(0).shortstr("ωμέγα".as_bytes()).octet(0).done();
+        assert!(check(&greek, &limits).is_ok());
     }
 
     #[test]
