@@ -1,17 +1,32 @@
-"""Every hostile input of hostile.py through Umbel: answered as RabbitMQ 3.10 answers it (another version is asked now), or
+"""Every hostile input of hostile/ through Umbel: answered as RabbitMQ 3.10 answers it (another version is asked now), or
 stricter with the reason; a bystander on the same credentials and vhost goes on, its link too, and memory stays bounded."""
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import hostile
 import pytest
 import record
 import wire
-from bystander import Bystander, Memory
+from bystander import Bystander, Memory, Publisher, shared_links
 from stricter import OVERTAKES, STRICTER, STRICTER_THAN_4, verdict
 
+pytestmark = pytest.mark.timeout(900)  # the first waits for all of them
+
 RECORDED = json.loads((Path(__file__).parent / "hostile_rabbitmq_3_10.json").read_text())
+
+
+@dataclass
+class Seen:
+    answers: dict
+    expected: dict
+    of_4: bool
+    bystander: Bystander
+    publisher: Publisher
+    memory: Memory
+    links: set     # that were shared before
+    lost: set      # of them afterwards
 
 
 @pytest.fixture(scope="module")
@@ -21,32 +36,40 @@ def answers(node, umbel):
         w.send(wire.HEADER)
         version = w.expect("connection.start")["server_properties"]["version"]
     expected = RECORDED if version.startswith("3.10.") else record.record(node.port)
-    bystander = Bystander(umbel.address)
+    bystander, publisher = Bystander(umbel.address), Publisher(umbel.address)
     time.sleep(0.3)
     memory = Memory(umbel)
+    before = shared_links(umbel)
     seen = record.record(umbel.port, topology_port=node.port, hopes=expected)
+    lost = before - shared_links(umbel)
     memory.end()
     bystander.end()
+    publisher.end()
     place = Path(__file__).parent.parent.parent / "target" / "suites" / "hostile_umbel.json"
     place.write_text(json.dumps(seen, indent=1) + "\n")
-    return seen, bystander, memory, expected, not version.startswith("3.")
+    return Seen(seen, expected, not version.startswith("3."), bystander, publisher, memory, before, lost)
 
 
 @pytest.mark.parametrize("name", hostile.NAMES)
 def test_it_is_answered_as_rabbitmq_does(name, answers):
-    seen, expected = answers[0][name], answers[3][name]
-    assert verdict(name, seen, expected, of_4=answers[4]), "RabbitMQ: %s\nUmbel:    %s" % (expected, seen)
+    seen, expected = answers.answers[name], answers.expected[name]
+    assert verdict(name, seen, expected, of_4=answers.of_4), "RabbitMQ: %s\nUmbel:    %s" % (expected, seen)
 
 
-def test_the_bystander_never_noticed(answers):
-    bystander = answers[1]
-    assert bystander.wrong is None
-    assert bystander.rounds > 100
-    assert bystander.slowest < 2.0, "its slowest round trip, beside a dozen hostile clients on this machine"
+@pytest.mark.parametrize("who", ["bystander", "publisher"])
+def test_the_bystanders_never_noticed(who, answers):
+    decent = getattr(answers, who)
+    assert decent.wrong is None
+    assert decent.rounds > 100
+    assert decent.slowest < 2.0, "its slowest round trip, beside a dozen hostile clients on this machine"
+
+
+def test_no_link_that_others_share_was_lost(answers):
+    assert answers.links and not answers.lost
 
 
 def test_memory_stayed_bounded(answers):
-    memory = answers[2]
+    memory = answers.memory
     assert memory.peak - memory.first < 300, "MiB; the largest input is one of 128 MiB"
 
 

@@ -1,4 +1,5 @@
 """Who is beside a hostile client: somebody decent on the same credentials and vhost, and the proxy's own memory."""
+import json
 import re
 import threading
 import time
@@ -56,6 +57,46 @@ class Bystander:
         assert self.wrong is None
         assert self.rounds > 5
         assert self.slowest < within, "its slowest round trip was %.2f s" % self.slowest
+
+
+class Publisher:
+    """Somebody decent who only publishes, with confirms, and so shares a link with whoever else only publishes and declares."""
+
+    def __init__(self, address, vhost="/"):
+        self.wire = wire.Wire(address[1], timeout=20).login(vhost=vhost)
+        self.wire.channel(1)
+        self.wire.call(1, "confirm.select")
+        self.slowest, self.rounds, self.wrong, self.over = 0.0, 0, None, threading.Event()
+        self.round()
+        self.thread = threading.Thread(target=self.live, daemon=True)
+        self.thread.start()
+
+    def round(self):
+        began = time.monotonic()
+        self.wire.send(wire.message(1, b"x", routing_key="h.unheard"))
+        tag = self.wire.expect("basic.ack", 20)["delivery_tag"]
+        self.rounds += 1
+        assert tag == self.rounds
+        self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def live(self):
+        try:
+            while not self.over.wait(0.01):
+                self.round()
+        except BaseException as e:  # the test reads it
+            self.wrong = repr(e)
+
+    def end(self):
+        self.over.set()
+        self.thread.join(30)
+        self.wire.close()
+
+
+def shared_links(proxy):
+    """The links that nobody has to himself, by the port that each comes from."""
+    status = json.loads(proxy.get("/status")[1])
+    links = [link for upstream in status["upstreams"] for link in upstream["links"]]
+    return {link["from"] for link in links if link["pinned_by"] is None and link["state"] == "open"}
 
 
 def resident(pid):

@@ -7,7 +7,7 @@ import re
 import time
 
 import wire
-from wire import CLIENT, HEADER, Gone, Wire, body, head, message, method
+from wire import CLIENT, HEADER, Gone, Wire, message, method
 
 SCENARIOS = {}
 
@@ -681,6 +681,155 @@ def dead_letters_expiry_and_limits_are_the_brokers(t):
         t.call(1, "queue.delete", queue=q)
 
 
+# ---------------------------------------------------------------------------------------------------- more of queues and consumers
+@scenario("exchange.bind exchange.unbind confirm.select queue.declare exchange.delete")
+def nothing_is_said_to_who_does_not_wait(t):
+    for x in ("m.a", "m.b"):
+        t.send(1, "exchange.declare", exchange=x, type="fanout", nowait=True)
+    t.send(1, "queue.declare", queue="m.q", nowait=True)
+    t.send(1, "queue.bind", queue="m.q", exchange="m.b", nowait=True)
+    t.send(1, "exchange.bind", destination="m.b", source="m.a", nowait=True)
+    t.send(1, "confirm.select", nowait=True)
+    t.publish(b"through both", exchange="m.a", routing_key="k")
+    t.confirms(1)
+    t.depth("m.q", 1)
+    t.send(1, "exchange.unbind", destination="m.b", source="m.a", nowait=True)
+    t.publish(b"to nobody", exchange="m.a", routing_key="k")
+    t.confirms(2)
+    t.depth("m.q", 1)
+    for x in ("m.a", "m.b"):
+        t.send(1, "exchange.delete", exchange=x, nowait=True)
+    t.call(1, "queue.delete", queue="m.q")
+
+
+@scenario("queue.declare queue.bind basic.publish queue.purge queue.delete")
+def an_empty_name_is_known_without_waiting_for_its_answer(t):
+    t.raw(method(1, "queue.declare", queue="m.q") + method(1, "queue.bind", exchange="amq.direct", routing_key="m.k") +
+          message(1, b"x", exchange="amq.direct", routing_key="m.k"))
+    for reply in ("queue.declare-ok", "queue.bind-ok"):
+        t.until(reply)
+    t.used |= {"queue.bind", "basic.publish"}
+    t.depth("m.q", 1)
+    t.raw(method(1, "queue.declare", exclusive=True) + method(1, "queue.bind", exchange="amq.direct", routing_key="m.k") +
+          method(1, "queue.purge") + method(1, "queue.delete"))
+    t.used |= {"queue.purge", "queue.delete"}
+    for reply in ("queue.declare-ok", "queue.bind-ok", "queue.purge-ok", "queue.delete-ok"):
+        t.until(reply)
+    t.call(1, "queue.delete", queue="m.q")
+
+
+@scenario("basic.cancel queue.unbind exchange.declare queue.declare")
+def what_deletes_itself_goes_with_the_last_that_used_it(t):
+    t.call(1, "exchange.declare", exchange="m.a", type="fanout", auto_delete=True)
+    t.call(1, "queue.declare", queue="m.q", auto_delete=True)
+    t.call(1, "queue.bind", queue="m.q", exchange="m.a")
+    t.call(1, "queue.unbind", queue="m.q", exchange="m.a")
+    t.send(1, "exchange.declare", exchange="m.a", type="fanout", passive=True)
+    t.refused()
+    t.call(1, "channel.open")
+    t.call(1, "basic.consume", queue="m.q", consumer_tag="last")
+    t.call(1, "basic.cancel", consumer_tag="last")
+    t.send(1, "queue.declare", queue="m.q", passive=True)
+    t.refused()
+
+
+@scenario("basic.publish basic.get-ok")
+def the_message_of_higher_priority_is_first(t):
+    t.queue(arguments={"x-max-priority": 9})
+    for priority in (1, 9, 0, 255):
+        t.publish(b"%d" % priority, routing_key="m.q", priority=priority)
+    t.depth("m.q", 4)
+    for _ in range(4):
+        t.send(1, "basic.get", queue="m.q", no_ack=True)
+        t.message("basic.get-ok")
+    t.call(1, "queue.delete", queue="m.q")
+
+
+@scenario("basic.consume basic.reject basic.deliver")
+def a_quorum_queue_counts_deliveries_up_to_its_limit(t):
+    t.call(1, "queue.declare", queue="m.dead")
+    t.call(1, "queue.declare", queue="m.quorum", durable=True, arguments={
+        "x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "m.dead"})
+    t.publish(b"bad", routing_key="m.quorum", delivery_mode=2)
+    t.call(1, "basic.qos", prefetch_count=1)
+    t.call(1, "basic.consume", queue="m.quorum", consumer_tag="t")
+    for _ in range(3):
+        args, _ = t.message()
+        t.send(1, "basic.reject", delivery_tag=args["delivery_tag"], requeue=True)
+    t.depth("m.dead", 1)
+    for q in ("m.quorum", "m.dead"):
+        t.call(1, "queue.delete", queue=q)
+
+
+@scenario("basic.consume basic.deliver")
+def a_stream_is_read_from_where_it_is_asked(t):
+    t.call(1, "queue.declare", queue="m.stream", durable=True, arguments={"x-queue-type": "stream"})
+    t.call(1, "confirm.select")
+    for i in range(4):
+        t.publish(b"s%d" % i, routing_key="m.stream")
+    t.confirms(4)
+    t.call(1, "basic.qos", prefetch_count=10)
+    for tag, offset, count in (("number", 2, 2), ("moment", (b"T", b"\0" * 8), 4), ("next", "next", 0)):
+        t.call(1, "basic.consume", queue="m.stream", consumer_tag=tag, arguments={"x-stream-offset": offset})
+        for _ in range(count):
+            args, _ = t.message()
+            t.send(1, "basic.ack", delivery_tag=args["delivery_tag"])
+        t.quiet()
+        t.call(1, "basic.cancel", consumer_tag=tag)
+    t.call(1, "queue.delete", queue="m.stream")
+
+
+@scenario("channel.close basic.deliver basic.get-ok")
+def what_is_not_acknowledged_returns_when_the_channel_closes(t):
+    t.queue()
+    t.publish(b"x", routing_key="m.q")
+    t.depth("m.q", 1)
+    t.call(2, "channel.open")
+    t.call(2, "basic.consume", queue="m.q", consumer_tag="c")
+    t.message()
+    t.call(2, "channel.close", reply_code=200)
+    t.depth("m.q", 1)
+    t.send(1, "basic.get", queue="m.q", no_ack=True)
+    t.message("basic.get-ok")
+    t.call(1, "queue.delete", queue="m.q")
+
+
+@scenario("basic.recover basic.deliver basic.recover-ok")
+def recover_delivers_again_to_a_consumer(t):
+    t.queue()
+    t.publish(b"x", routing_key="m.q")
+    t.call(1, "basic.consume", queue="m.q", consumer_tag="c")
+    t.message()
+    t.call(1, "basic.recover", requeue=True)
+    args, _ = t.message()
+    t.send(1, "basic.ack", delivery_tag=args["delivery_tag"])
+    t.call(1, "basic.cancel", consumer_tag="c")
+    t.depth("m.q", 0)
+    t.call(1, "queue.delete", queue="m.q")
+
+
+@scenario("basic.consume queue.delete", client={"product": "old"})
+def who_does_not_know_a_cancel_is_told_none(t):
+    t.queue()
+    t.call(1, "basic.consume", queue="m.q", consumer_tag="t")
+    t.other().call(1, "queue.delete", queue="m.q")
+    t.quiet(0.5)
+    t.call(1, "queue.declare", queue="m.again", exclusive=True)
+
+
+@scenario("basic.publish basic.return basic.ack")
+def returned_and_routed_ones_are_confirmed_alike(t):
+    t.queue()
+    t.call(1, "confirm.select")
+    for i in range(10):
+        t.publish(b"%d" % i, routing_key="m.q" if i % 2 else "m.none", mandatory=True)
+    for _ in range(5):
+        t.message("basic.return")
+    t.confirms(10)
+    t.depth("m.q", 5)
+    t.call(1, "queue.delete", queue="m.q")
+
+
 # ---------------------------------------------------------------------------------------------------- confirm, tx
 @scenario("confirm.select confirm.select-ok basic.ack")
 def confirms_count_from_one_each_once(t):
@@ -763,10 +912,14 @@ FEATURES = {
     "expiry, dead letters, length limits, reject-publish": ["dead letters expiry and limits are the brokers"],
     "queue arguments, untouched": ["queues of every kind"],
     "single active consumer": ["of two consumers one is active"],
-    "quorum queues": ["a quorum queue is as any other"],
-    "streams": ["a stream is read from its first"],
+    "quorum queues, their delivery limit": ["a quorum queue is as any other", "a quorum queue counts deliveries up to its limit"],
+    "streams, from any offset": ["a stream is read from its first", "a stream is read from where it is asked"],
+    "message priorities": ["the message of higher priority is first"],
+    "no-wait": ["nothing is said to who does not wait"],
+    "consumer_cancel_notify": ["a consumer is told that its queue is gone", "who does not know a cancel is told none"],
     "authentication_failure_close": ["a wrong password is told"],
-    "connection.blocked": ["methods_test.py::test_a_memory_alarm_is_told_and_its_end_too"],
+    "connection.blocked": ["methods_test.py::test_a_memory_alarm_is_told_and_its_end_too",
+                           "methods_test.py::test_who_does_not_know_of_alarms_is_told_none"],
 }
 
 

@@ -25,7 +25,8 @@ def test_the_documented_table_is_this_one():
     text = (Path(__file__).parent / "METHODS.md").read_text()
     rows = [(m, tests) for m, tests in methods.table().items()] + list(methods.FEATURES.items())
     assert [m for m, tests in rows if not any(m in line and "; ".join(tests) in line for line in text.splitlines())] == []
-    known = {*methods.SCENARIOS, *methods.ELSEWHERE.values()}
+    here = {"methods_test.py::" + name for name in globals() if name.startswith("test_")}
+    known = {*methods.SCENARIOS, *methods.ELSEWHERE.values(), *here}
     assert [t for tests in methods.FEATURES.values() for t in tests if t not in known] == []
 
 
@@ -48,3 +49,22 @@ def test_a_memory_alarm_is_told_and_its_end_too(node, umbel):
         talk.depth("m.alarm", 2)
         talk.close()
         time.sleep(0.2)
+
+
+def test_who_does_not_know_of_alarms_is_told_none(node, umbel):
+    if not hasattr(node, "memory_alarm"):
+        pytest.skip("a broker that is not ours: no alarm can be raised")
+    for address in (node.address, umbel.address):
+        talk = methods.Talk(address, "suite", client={"product": "old"})
+        talk.queue("m.alarm", exclusive=True)
+        talk.publish(b"x", routing_key="m.alarm")
+        talk.depth("m.alarm", 1)
+        node.memory_alarm(True)
+        try:
+            talk.publish(b"y", routing_key="m.alarm")
+            talk.quiet(1.0)
+        finally:
+            node.memory_alarm(False)
+        talk.depth("m.alarm", 2)
+        assert not talk.used & {"connection.blocked", "connection.unblocked"}
+        talk.close()

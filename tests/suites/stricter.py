@@ -4,6 +4,9 @@ from fnmatch import fnmatchcase
 # Malformed bytes are refused with RabbitMQ's scope and code and in our own words: its words are Erlang terms of its parser.
 OWN_WORDS = ("501", "502", "505", "541")
 
+_READ = ("said before closing; RabbitMQ's reader crashes on a table that it cannot read", ["ch0 connection.close 501 *"], "closed")
+_LEFT = ("a content that nobody waits for any more, because its channel is closed, may be left unfinished", ["ch1 channel.close 404 *"], "alive")
+_MANY = ("how many entries a table may have is bounded", ["ch0 connection.close 502 *too many entries*"], "closed")
 _UNKNOWN = ("said before closing; RabbitMQ's reader crashes on an unknown method and closes without a word",
             ["ch0 connection.close 540 *"], "closed")
 _DEEP = ("nesting is bounded, so that no table can exhaust a stack (RabbitMQ has no bound)",
@@ -26,12 +29,30 @@ STRICTER = {
     "channels: unknown method on an unopened one": ("said before closing", ["ch0 connection.close 504 *"], "closed"),
     "channels: close, open again, use": ("works; RabbitMQ may still be closing the channel and then ends the connection",
                                          ["ch1 channel.close-ok", "ch1 channel.open-ok", "ch1 queue.declare-ok *"], "alive"),
+    "protocol header: twelve octets, the last four garbage": (
+        "what is no frame is refused at its first octet", ["ch0 connection.start *"], "closed"),
+    "connection: end of file behind what is refused": ("whoever has left is told nothing any more", [], "closed"),
+    "tuned: open with trailing bytes": ("said before closing", ["ch0 connection.close 541 *"], "closed"),
+    "channels: a thousand times open and close": ("works; RabbitMQ may still be closing the channel and then ends the connection",
+                                                  ["1000 times: channel.open-ok", "1000 times: channel.close-ok"], "alive"),
+    "channels: use after its close": ("refused; in RabbitMQ the channel may still be closing, and then it is ignored",
+                                      ["ch1 channel.close-ok", "ch0 connection.close 504 *"], "closed"),
+    "channels: a message begun on a closing one": _LEFT,
+    "content: cut short by a fault of its own channel": _LEFT,
+    "content: the reserved bit alone and a body": ("refused, because what it means is unknown", ["ch0 connection.close 541 *"], "closed"),
+    "publish: immediate, without its content": ("refused at the method; RabbitMQ waits for the content", ["ch0 connection.close 540 *"], "closed"),
+    "tables: twenty thousand empty names": _MANY,
+    "tables: an array of a hundred thousand": _MANY,
+    **{"tables: %s in %s" % (what, name): meant for name in (
+        "exchange.declare", "exchange.bind", "exchange.unbind", "queue.bind", "queue.unbind", "basic.consume", "queue.declare")
+       for what, meant in (("a lie", _READ), ("an unknown tag", _READ), ("nested 2,000 deep", _DEEP))
+       if (what, name) not in (("an unknown tag", "queue.declare"), ("nested 2,000 deep", "queue.declare"))},
     "content: undefined property flags": ("refused, because what they mean is unknown", ["ch0 connection.close 541 *"], "closed"),
     "tables: unknown field tag in queue.declare": ("said before closing; RabbitMQ's reader crashes", ["ch0 connection.close 50? *"], "closed"),
     "methods: basic.deliver from a client": _SERVER,
     "methods: basic.get-ok from a client": _SERVER,
     **{n: _UNKNOWN for n in (
-        "connection: unknown method id in its class", "channels: unknown method on a closing one", "methods: unknown class",
+        "connection: unknown method id in its class", "tuned: unknown method", "channels: unknown method on a closing one", "methods: unknown class",
         "methods: unknown class on channel 0", "methods: unknown method of basic", "methods: class 0 method 0",
         "methods: the file class of 0-8")},
     **{"content: " + n: _LONGER for n in ("longer than declared", "longer than declared, in the second frame", "longer than declared, mandatory")},
@@ -53,7 +74,8 @@ STRICTER_THAN_4 = {
 
 # Pipelined behind what the broker is still to answer, a malformed frame may be refused first: the connection ends either way.
 OVERTAKES = {"channels: open on a closing one", "channels: body on a closing one, out of order",
-             "channels: unknown method on a closing one", "content: header after a method that takes none"}
+             "channels: unknown method on a closing one", "content: header after a method that takes none",
+             "channels: a heartbeat on a closing one", "frames: a NUL between frames", "publish: immediate, after tx.select"}
 
 
 def shape(lines):
