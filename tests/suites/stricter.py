@@ -69,7 +69,8 @@ STRICTER_THAN_4 = {
         "RabbitMQ 4 does not look into a table that it does not need", ["ch0 connection.close 541 *"], "closed"),
     **{"protocol header: " + n: _ONLY_091 for n in (
         "garbage of eight bytes", "HTTP request", "TLS hello on the plain port", "AMQP 1.0", "AMQP 1.0 with SASL", "AMQP 9 9 9 9",
-        "lower case", "a megabyte of A")},
+        "lower case", "a megabyte of A", "TLS 1.3 alert", "PROXY protocol 1", "PROXY protocol 2", "MQTT connect", "STOMP connect",
+        "HTTP/2 preface", "AMQP 0-10", "eight NULs", "the number 0-9 without its revision")},
 }
 
 # Pipelined behind what the broker is still to answer, a malformed frame may be refused first: the connection ends either way.
