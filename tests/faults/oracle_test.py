@@ -75,3 +75,8 @@ def test_a_task_of_either_protocol_reads_back_and_a_mixed_one_does_not():
     assert message.read(two, {**given, "correlation_id": "j"}) is None
     assert message.read(two, {**given, "headers": {"id": "i", "argsrepr": "('c', 4, 1, 'pad')"}}) is None
     assert message.read(b'{"id": "i", "args": ["c", 3, %d, "pad"]}' % crc, {"content_type": "application/json", "correlation_id": "i"}) == ("c", 3)
+
+
+def test_what_a_killed_broker_left_out_of_what_it_kept_may_come_behind_it_and_nothing_else_may():
+    told = account([journal()], arrived(1, 2, 4, 3, 5, 7, 6), survived=arrived(1, 2, 4))
+    assert (told.reordered, told.holes) == (2, 1)

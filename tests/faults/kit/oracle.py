@@ -63,6 +63,7 @@ class Account:
     lost: int = 0
     duplicated: int = 0
     reordered: int = 0
+    holes: int = 0                # of those reordered: such as the broker itself left out when it died
     corrupted: int = 0
     unknown: int = 0
     nacked: int = 0
@@ -73,12 +74,19 @@ class Account:
     lost_which: list = field(default_factory=list)
 
 
-def account(journals, arrivals):
+def account(journals, arrivals, survived=()):
     """`arrivals`: (place, (stream, n) or None where the body was not sound), in the order of each place.
 
-    Order is asked of first arrivals only: what is sent again after a link died may come once more, later.
+    Order is asked of first arrivals only: what is sent again after a link died may come once more, later. `survived`: what a broker that
+    was killed still had when it was back, before anybody sent it anything: it may have kept the hundredth and lost the ninetieth, which
+    then comes again, behind it.
     """
     out = Account()
+    kept, last_kept = set(), {}
+    for place, which in survived:
+        if which is not None:
+            kept.add((place, which))
+            last_kept[place, which[0]] = max(which[1], last_kept.get((place, which[0]), -1))
     seen, highest = Counter(), {}
     for place, which in arrivals:
         if which is None:
@@ -91,6 +99,7 @@ def account(journals, arrivals):
             continue
         if n < highest.get((place, stream), -1):
             out.reordered += 1
+            out.holes += (place, which) not in kept and n < last_kept.get((place, stream), -1)
         highest[place, stream] = max(n, highest.get((place, stream), -1))
     out.arrived = len(seen)
     for journal in journals:

@@ -12,7 +12,7 @@ class Expect:
     accepted: int = 100           # at least: else nothing was tested
     lost: int | None = 0
     duplicated: object = "resent"  # "resent": no more than Umbel says it sent again; or a number
-    reordered: int | None = 0
+    reordered: int | None = 0     # beside what `World.looks_what_survived` explains
     corrupted: int = 0
     unknown: int = 0
     exceptions: int | None = 0    # that producers saw

@@ -33,6 +33,7 @@ class World:
         self.vhost, self.broker, self.queues = "/", None, []
         self.checks, self.notes = [], []
         self.healed_at = None
+        self.survived = []
         self.exits, self.early = [], []
 
     # what there is
@@ -131,6 +132,17 @@ class World:
         self.healed_at = time.monotonic()
         for watch in self.watches.values():
             watch.heal()
+
+    def looks_what_survived(self):
+        """What a broker that was killed has kept, looked at before anybody can reach it again, and left where it is."""
+        with self.broker.client(vhost=self.vhost, timeout=30) as client:
+            for queue in self.queues:
+                count = client.depth(queue)
+                if count:
+                    client.consume(queue, no_ack=False)
+                    taken = [client.delivery() for _ in range(count)]
+                    self.survived += [(queue, message.read(m.body, m.properties)) for m in taken]
+            client.bye()  # unacknowledged, they go back to their places
 
     @contextmanager
     def fault(self):
