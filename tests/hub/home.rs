@@ -120,3 +120,53 @@ fn what_comes_home_to_a_full_window_goes_to_disk_there_and_is_on_disk_here_until
     assert_eq!((disk.names_for("default"), disk.names_for("other")), (vec![], vec![]));
     assert_eq!(s.client_methods(sid), [MethodId::BASIC_ACK], "of 0: 1 has had its own");
 }
+
+/// Home has a window of one, which is full, and no disk; what the client publishes from now on goes elsewhere first.
+fn full_at_home(confirms: bool) -> (Stage, SessionId, LinkId) {
+    let home = UpstreamSettings { window_messages: 1, ..upstream() };
+    let mut s = Stage::new(vec![home, UpstreamSettings::new("other", "127.0.0.1", 5673)]);
+    let sid = s.client("pw");
+    if confirms {
+        s.client_method(sid, 1, &kit::confirm_select());
+    }
+    s.publish(sid, "", "here", false, "0");
+    s.judge = Box::new(Elsewhere);
+    s.publish(sid, "", "here", false, "1");
+    s.publish(sid, "", "here", false, "2");
+    s.client_methods(sid);
+    let other = link_to(&s, 1);
+    (s, sid, other)
+}
+
+#[test]
+fn what_comes_home_to_a_full_window_without_a_disk_is_nacked() {
+    let (mut s, sid, other) = full_at_home(true);
+    assert_eq!(s.hub.unsettled(), 3);
+    refuse_target(&mut s, other);
+    assert_eq!(s.hub.unsettled(), 1, "memory has what the window takes");
+    let nacks: Vec<Vec<u8>> = s.client_hears(sid).into_iter().map(|f| f.payload).collect();
+    assert_eq!(nacks, [kit::nack(2, false), kit::nack(3, false)]);
+    // What is known to be missing is not waited for: the same is said at once.
+    s.publish(sid, "", "here", false, "3");
+    assert_eq!(s.client_methods(sid), [MethodId::BASIC_NACK]);
+    assert_eq!((s.hub.unsettled(), s.hub.counters.refused_window), (1, 3));
+    assert_eq!(s.hub.counters.in_flight(), 1);
+}
+
+#[test]
+fn who_uses_no_confirms_is_closed_when_what_comes_home_finds_no_room() {
+    let (mut s, sid, other) = full_at_home(false);
+    refuse_target(&mut s, other);
+    assert_eq!(s.client_methods(sid), [MethodId::CONNECTION_CLOSE], "once");
+    assert_eq!((s.hub.unsettled(), s.hub.counters.refused_window), (1, 2));
+}
+
+#[test]
+fn what_comes_home_for_a_client_that_has_gone_stays_although_the_window_is_full() {
+    let (mut s, sid, other) = full_at_home(false);
+    s.client_leaves(sid);
+    refuse_target(&mut s, other);
+    assert_eq!((s.hub.unsettled(), s.hub.counters.refused_window), (3, 0));
+    let own = link_to(&s, 0);
+    assert_eq!(s.published(own), ["0", "1", "2"]);
+}

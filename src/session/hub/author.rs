@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::Hub;
 use super::books::Exit;
 use super::frames::Frames;
+use crate::session::client::State;
 use crate::session::judge::{Authored, Settle, Settled};
 use crate::session::lane::{Kind, Lane, PublishFlags, Wait};
 use crate::session::record::Record;
@@ -120,6 +121,29 @@ impl Hub {
         self.ending.push(lane_id);
     }
 
+    /// Refuses a publish that is on no lane any more, if its client can know it: by a nack, or by a close once this input is through.
+    fn refuse_homecomer(
+        &mut self,
+        session: Option<SessionId>,
+        channel: u16,
+        seq: u64,
+        flags: PublishFlags,
+    ) -> bool {
+        let running = |sid: &SessionId| self.sessions.get(sid.0).is_some_and(|s| s.state == State::Running);
+        let Some(sid) = session.filter(running).filter(|_| !flags.authored) else { return false };
+        let counter = match self.spool {
+            Some(_) => &mut self.counters.refused_spool,
+            None => &mut self.counters.refused_window,
+        };
+        *counter += 1;
+        if seq != 0 {
+            self.settle_seq(sid, channel, seq, false);
+        } else if !self.unhoused.contains(&sid) {
+            self.unhoused.push(sid);
+        }
+        true
+    }
+
     /// A lane to an upstream for what was on a lane that has no client.
     fn lane_beside(&mut self, now: Now, lane_id: LaneId, upstream: UpstreamId) -> Option<LaneId> {
         let lane = self.lanes.get(lane_id.0)?;
@@ -143,7 +167,8 @@ impl Hub {
     }
 
     /// A publish that a route has sent to another upstream, where its place is not to be had, goes where it was going (P9). If it is on
-    /// disk, its record stays where it is until the disk has it at home, or the home broker has confirmed it.
+    /// disk, its record stays where it is until the disk has it at home, or the home broker has confirmed it. Where home takes no more,
+    /// neither in memory nor on disk, its client is told, as it would have been had it gone there at once.
     pub(super) fn go_home(
         &mut self,
         now: Now,
@@ -183,7 +208,10 @@ impl Hub {
             self.replaces(at_home, record);
         }
         if spilled.is_none() {
-            // It was accepted: a full window does not turn it away. What comes after it must see that this lane waits for the backlog.
+            if full && record.is_none() && self.refuse_homecomer(session, channel, seq, flags) {
+                return;
+            }
+            // Nobody can be told: it was accepted, and a full window does not turn it away. What comes after it must see that this lane waits for the backlog.
             let wait = spills.then(Wait::behind);
             self.put(now, to, frames, Kind::Publish(flags), seq, wait, kept.or(record));
         }

@@ -144,6 +144,8 @@ pub struct Hub {
     answers_due: Vec<(SessionId, u16)>,
     /// Lanes that may have become empty and nobody's while something was sent; ended once nothing is under way.
     ending: Vec<LaneId>,
+    /// Clients to be closed: what came home for them finds no room.
+    unhoused: Vec<SessionId>,
     /// Sessions behind a barrier, and those whose reads are paused.
     barriers: Vec<SessionId>,
     paused: Vec<SessionId>,
@@ -205,6 +207,7 @@ impl Hub {
             dirty_sessions: Vec::new(),
             answers_due: Vec::new(),
             ending: Vec::new(),
+            unhoused: Vec::new(),
             barriers: Vec::new(),
             paused: Vec::new(),
             random,
