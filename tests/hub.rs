@@ -17,6 +17,7 @@ mod hub {
     pub mod goodbyes;
     pub mod home;
     pub mod mechanisms;
+    pub mod owners;
     pub mod retries;
     pub mod stage;
     pub mod store;

@@ -55,6 +55,13 @@ impl Credentials {
         }
     }
 
+    /// Whose publishes these are, as the spool's directory may say it: nothing of the secret is in it, not even as a hash that guesses could
+    /// be tried against. Who has a name is known by it; the others by how they log in.
+    #[must_use]
+    pub fn owner(&self) -> [u8; 32] {
+        if self.user.is_empty() { Sha256::digest(&self.mechanism).into() } else { [0; 32] }
+    }
+
     /// PLAIN, from the configuration.
     #[must_use]
     pub fn plain(user: &str, password: &str) -> Self {
@@ -155,6 +162,14 @@ mod tests {
         for nameless in [&b"app\0hunter2"[..], b"\0hunter2", b"hunter2", b""] {
             assert_eq!(&*Credentials::of_response(b"PLAIN", nameless).user, "", "it may be the password");
         }
+    }
+
+    #[test]
+    fn an_owner_says_nothing_of_a_secret() {
+        let login = |mechanism: &[u8], response: &[u8]| Credentials::of_response(mechanism, response).owner();
+        assert_eq!(login(b"PLAIN", b"\0app\0hunter2"), login(b"PLAIN", b"\0app\0hunter3"));
+        assert_eq!(login(b"ANONYMOUS", b"one"), login(b"ANONYMOUS", b"two"));
+        assert_ne!(login(b"ANONYMOUS", b""), login(b"EXTERNAL", b""));
     }
 
     #[test]

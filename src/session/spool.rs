@@ -11,9 +11,9 @@ pub struct SpoolKey {
     pub upstream: Rc<str>,
     /// The vhost.
     pub vhost: Rc<[u8]>,
-    /// The user, to be shown.
+    /// The user.
     pub user: Rc<str>,
-    /// The salted hash of the login.
+    /// What tells those who have no name from each other ([`super::Credentials::owner`]). In an older format a salted hash of the login.
     pub identity: [u8; 32],
     /// What goes before all else of the same login: it was in memory when a drain's time was up.
     pub ahead: bool,

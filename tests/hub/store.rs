@@ -12,6 +12,7 @@ use crate::kit;
 #[derive(Default)]
 struct Queue {
     upstream: String,
+    identity: [u8; 32],
     ahead: bool,
     last: u64,
     synced: u64,
@@ -59,6 +60,11 @@ impl Disk {
 
     fn queues(&self) -> usize {
         self.0.borrow().queues.len()
+    }
+
+    /// What its queues' keys say of their owners, besides their names.
+    pub fn identities(&self) -> Vec<[u8; 32]> {
+        self.0.borrow().queues.iter().map(|q| q.identity).collect()
     }
 
     /// The names of the messages that it has, ahead of all others or not.
@@ -123,7 +129,7 @@ impl Spool for Disk {
             .unwrap_or(queues.len());
         if n == queues.len() {
             let upstream = key.upstream.to_string();
-            queues.push(Queue { upstream, ahead: key.ahead, ..Queue::default() });
+            queues.push(Queue { upstream, identity: key.identity, ahead: key.ahead, ..Queue::default() });
         }
         SpoolQueue(n as u64)
     }

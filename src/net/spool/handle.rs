@@ -140,7 +140,7 @@ impl Spool {
         }
     }
 
-    /// The secret with which logins are hashed for [`QueueKey::identity`]; the same in every life of this spool.
+    /// The secret of this spool, the same in every life of it.
     #[must_use]
     pub fn salt(&self) -> [u8; 32] {
         self.salt

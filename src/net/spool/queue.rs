@@ -20,9 +20,9 @@ pub struct QueueKey {
     pub upstream: String,
     /// The virtual host.
     pub vhost: String,
-    /// The user's name, to be shown.
+    /// The user's name.
     pub user: String,
-    /// The salted hash of the login: see [`super::Spool::salt`].
+    /// What tells those who have no name from each other; of others zeros, or, in an older format, a salted hash of the login.
     pub identity: [u8; 32],
     /// It goes before the other queue of the same login.
     pub ahead: bool,

@@ -1,14 +1,15 @@
 //! Whose backlog is whose: what an earlier life left in the spool finds a pool that may carry it.
 //!
-//! With a login in the upstream's url at once; else when somebody logs in as its owner did. Only the hash of the login is known, so
-//! nobody else's publishes are ever sent under another's name unless the configuration says so.
+//! With a login in the upstream's url at once; else when somebody logs in as its owner did: the same user, whatever the password is by
+//! now, for the broker has accepted it. Nobody's publishes are sent under another's name unless the configuration says so.
 
 use std::rc::Rc;
 
 use super::Hub;
 use crate::session::backlog::Backlog;
+use crate::session::identity::IdentityHash;
 use crate::session::record::{BacklogId, Which};
-use crate::session::spool::SpoolFound;
+use crate::session::spool::{SpoolFound, SpoolKey};
 use crate::session::upstream::Pool;
 use crate::session::{Credentials, Now, PoolId, SessionId, UpstreamId};
 
@@ -51,7 +52,7 @@ impl Hub {
         let named = self.upstreams.iter().position(|u| u.settings.name == key.upstream);
         let Some(upstream) = named.map(UpstreamId) else { return };
         let owner = self.pools.iter().find(|(_, p)| {
-            p.upstream == upstream && p.vhost == key.vhost && p.identity.bytes() == key.identity
+            p.upstream == upstream && p.vhost == key.vhost && owns(&p.credentials, p.identity, &key)
         });
         if let Some(pool) = owner.map(|(i, _)| PoolId(i)) {
             self.attach(pool, b);
@@ -63,7 +64,7 @@ impl Hub {
             u.settings.own.clone().filter(|own| is_configured || &*own.mechanism == b"PLAIN")
         });
         let Some(login) = login else { return };
-        if self.remembered.hash(&login, Some(&key.vhost)).bytes() == key.identity {
+        if owns(&login, self.remembered.hash(&login, Some(&key.vhost)), &key) {
             // Claims it.
             self.pool_for(now, upstream, &key.vhost, &login);
         } else {
@@ -79,7 +80,7 @@ impl Hub {
         self.attach(pool, b);
     }
 
-    fn attach(&mut self, pool: PoolId, b: BacklogId) {
+    pub(super) fn attach(&mut self, pool: PoolId, b: BacklogId) {
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.backlog = Some(b);
         }
@@ -88,31 +89,27 @@ impl Hub {
         }
     }
 
-    /// A pool has come to be: whether an earlier life left something for it; its publishes go behind that. What waits for the same user
-    /// under another password, and for nobody else, is carried with this one, which the broker has accepted.
+    /// A pool has come to be: whether an earlier life left something for its owner; its publishes go behind that. Of several, which only
+    /// logins of an older version can have left, it has the newest; the others are carried beside it.
     pub(super) fn claim(&mut self, now: Now, pool: PoolId) {
         if self.backlogs.is_empty() {
             return;
         }
         let Some(p) = self.pools.get(pool.0) else { return };
         let (upstream, vhost, login) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
-        let identity = p.identity.bytes();
+        let identity = p.identity;
         let Some(name) = self.upstreams.get(upstream.0).map(|u| Rc::clone(&u.settings.name)) else { return };
-        let theirs: Vec<(BacklogId, bool)> = self
+        let mut theirs: Vec<(bool, BacklogId)> = self
             .backlogs
             .iter()
-            .filter(|(_, b)| b.key.upstream == name && b.key.vhost == vhost)
-            .map(|(i, b)| (BacklogId::new(i), b))
-            .filter(|(_, b)| {
-                let renewed = b.via.is_none() && b.key.user == login.user && !login.user.is_empty();
-                b.key.identity == identity || renewed
-            })
-            .map(|(id, b)| (id, b.key.identity == identity))
+            .filter(|(_, b)| b.key.upstream == name && b.key.vhost == vhost && owns(&login, identity, &b.key))
+            .map(|(i, b)| (b.key.identity == login.owner(), BacklogId::new(i)))
             .collect();
-        for (b, own) in theirs {
-            if own {
-                self.attach(pool, b);
-            } else {
+        theirs.sort_unstable();
+        let Some((_, own)) = theirs.pop() else { return };
+        self.attach(pool, own);
+        for (_, b) in theirs {
+            if self.backlogs.get(b.index()).is_some_and(|b| b.via.is_none()) {
                 self.carry(now, b, upstream, &vhost, &login);
             }
         }
@@ -157,4 +154,11 @@ impl Hub {
             self.backlogs.remove(b.index());
         }
     }
+}
+
+/// Whether what is kept under this key is that of who logs in so. An older format has a hash of the login there: who has a name is known
+/// by that alone.
+fn owns(login: &Credentials, hash: IdentityHash, key: &SpoolKey) -> bool {
+    login.user == key.user
+        && (!login.user.is_empty() || key.identity == login.owner() || key.identity == hash.bytes())
 }

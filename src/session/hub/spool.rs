@@ -73,9 +73,14 @@ impl Hub {
             upstream: std::rc::Rc::clone(&self.upstreams.get(p.upstream.0)?.settings.name),
             vhost: std::rc::Rc::clone(&p.vhost),
             user: std::rc::Rc::clone(&p.credentials.user),
-            identity: p.identity.bytes(),
+            identity: p.credentials.owner(),
             ahead: false,
         };
+        // Another pool of the same owner, with another password, may have made it.
+        if let Some(b) = self.backlogs.iter().find(|(_, b)| b.key == key).map(|(i, _)| BacklogId::new(i)) {
+            self.attach(pool, b);
+            return Some(b);
+        }
         let mut backlog = Backlog::new(key);
         backlog.via = Some(pool);
         let b = BacklogId::new(self.backlogs.insert(backlog));

@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 use super::super::disk::{Honest, Media, Overlay, SyncMode};
 use super::super::index::Index;
 use super::super::place::Place;
+use super::super::queue::{Queue, QueueKey};
 use super::super::report::{Recovered, SpoolHealth};
 use super::super::salvage::{self, Finds, Raised};
-use super::super::store::{Store, StoreError};
+use super::super::store::{Batch, Store, StoreError};
 use super::super::{Owned, SpoolSettings};
 use super::{Keeper, Opener, quarantine};
 use crate::wire::num::u64_of;
@@ -241,6 +242,23 @@ impl Keeper {
         std::fs::rename(draft, file).and_then(|()| place.sync()).map_err(StoreError::Io)
     }
 
+    /// Queues of an older format have a salted hash of their owner's login in their key, which guesses at a password can be tried against:
+    /// the user's name does as well. Of several of one user, the newest goes on under his name. The blocks of those that changed.
+    fn forget_secrets(&mut self) -> Vec<(u64, Vec<u8>)> {
+        let seed = self.seed();
+        let mut taken: BTreeSet<QueueKey> = self.queues.values().map(|q| q.key.clone()).collect();
+        let hashed = |q: &&mut Queue| !q.key.user.is_empty() && q.key.identity != [0; 32];
+        let mut renamed = Vec::new();
+        for (id, queue) in self.queues.iter_mut().rev().filter(|(_, q)| hashed(q)) {
+            let key = QueueKey { identity: [0; 32], ..queue.key.clone() };
+            if taken.insert(key.clone()) {
+                queue.key = key;
+                renamed.push((id.0, queue.block(*id, seed)));
+            }
+        }
+        renamed
+    }
+
     fn load(&mut self, place: &Place, store: Store, recovered: &mut Recovered) -> Result<(), StoreError> {
         let index = Index::of(&store, self.seed())?;
         for (queue, first, bytes) in &index.damaged {
@@ -250,6 +268,10 @@ impl Keeper {
         self.unsound += recovered.unsound;
         self.queues = index.queues;
         self.dirty = index.dirty;
+        let renamed = self.forget_secrets();
+        if !renamed.is_empty() {
+            store.commit(&Batch { queues: renamed, ..Batch::default() })?;
+        }
         self.tails.clear();
         self.store = Some(store);
         self.known = true;

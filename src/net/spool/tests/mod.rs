@@ -18,7 +18,7 @@ fn key(user: &str) -> QueueKey {
         upstream: "default".into(),
         vhost: "/".into(),
         user: user.into(),
-        identity: [1; 32],
+        identity: [0; 32],
         ahead: false,
     }
 }
@@ -224,4 +224,33 @@ fn a_successor_waits_for_its_predecessor_and_finds_what_that_left() {
     assert_eq!((found, second.queue(&key("app"))), (1, queue));
     assert_eq!(all(&mut second, queue)[0].body(), b"left");
     assert_eq!(second.append(queue, &publish(b"next")), Ok(2));
+}
+
+#[test]
+fn a_key_with_a_hash_of_a_login_is_forgotten_and_what_it_owns_is_known_by_the_users_name() {
+    let dir = Dir::new("owners");
+    let hashed = |n| QueueKey { identity: [n; 32], ..key("app") };
+    let named = QueueKey { identity: [0; 32], ..key("app") };
+    let nameless = QueueKey { user: String::new(), ..hashed(7) };
+    let (mut spool, _) = open(&dir, SpoolSettings::default());
+    let older = spool.queue(&hashed(1));
+    let newer = spool.queue(&hashed(2));
+    let other = spool.queue(&nameless);
+    for queue in [older, newer, other] {
+        spool.append(queue, &publish(b"x")).unwrap();
+        synced(&mut spool, queue, 1);
+    }
+    drop(spool);
+    for _ in 0..2 {
+        let (mut spool, recovered) = open(&dir, SpoolSettings::default());
+        let keys: Vec<&QueueKey> = recovered.queues.iter().map(|q| &q.key).collect();
+        assert_eq!(keys, [&hashed(1), &named, &nameless], "the newest of two goes on under the name");
+        assert_eq!((spool.queue(&named), all(&mut spool, newer).len()), (newer, 1));
+    }
+    let (mut spool, _) = open(&dir, SpoolSettings::default());
+    spool.remove(newer, 1, 1);
+    spool.remove(older, 1, 1);
+    drop(spool);
+    let (mut spool, recovered) = open(&dir, SpoolSettings::default());
+    assert_eq!((recovered.records, spool.queue(&named)), (1, newer));
 }
