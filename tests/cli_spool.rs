@@ -83,7 +83,10 @@ fn left_behind(path: &Path) {
         let method = write_publish(b"", routing_key.as_bytes(), false);
         let publish =
             Publish { lane: 1, at_us, flags: 0, method: &method, header: &header, body: b"[[], {}, {}]" };
-        spool.append(queue, &publish).unwrap();
+        let seq = spool.append(queue, &publish).unwrap();
+        if routing_key == "media" {
+            spool.refused(queue, seq, "404 NOT_FOUND - no exchange");
+        }
     }
     let rest = spool.close();
     assert!(rest.iter().all(|c| matches!(c, Completion::Appended { .. })), "{rest:?}");
@@ -102,13 +105,17 @@ fn ls_lists_queues_with_their_owners_for_people_and_as_json() {
     let path = dir.to_str().unwrap();
     let text = said(&umbel(&["spool", "ls", "--path", path]));
     let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["UPSTREAM", "VHOST", "USER", "MESSAGES", "BYTES", "OLDEST"]);
+    assert_eq!(rows[0], ["UPSTREAM", "VHOST", "USER", "MESSAGES", "BYTES", "OLDEST", "REFUSED", "WHY"]);
     assert_eq!(rows[1][..4], ["default", "/", "shop", "3"]);
     assert_eq!(rows[2][..4], ["eu", "/", "audit", "1"]);
     assert!(text.contains("4 messages"), "{text}");
     let json: Json = serde_json::from_str(&said(&umbel(&["spool", "ls", "--json", "--path", path]))).unwrap();
     assert_eq!((&json["messages"], &json["queues"][0]["user"]), (&json!(4), &json!("shop")));
     assert_eq!(json["queues"][0]["oldest_us"], json!(LONG_AGO));
+    // What a broker has refused is told apart, with its words.
+    assert!(rows[1].join(" ").ends_with(" 1 404 NOT_FOUND - no exchange"), "{text}");
+    assert_eq!(json["queues"][0]["refusals"], json!({"404 NOT_FOUND - no exchange": 1}));
+    assert_eq!((&json["queues"][0]["refused"], &json["queues"][1]["refused"]), (&json!(1), &json!(0)));
 }
 
 #[test]
@@ -126,6 +133,8 @@ fn export_says_all_that_it_takes_to_publish_a_message_by_hand() {
     );
     assert_eq!(first["headers"], json!({"task": "shop.pay", "id": "i-1", "retries": 0}));
     assert_eq!(first["body_b64"], json!("W1tdLCB7fSwge31d"));
+    let refused: Vec<&Json> = lines.iter().map(|line| &line["refused"]).collect();
+    assert_eq!(refused, [&Json::Null, &Json::Null, &json!("404 NOT_FOUND - no exchange"), &Json::Null]);
     assert_eq!(exported(&dir, &[]).len(), 4, "an export removes nothing");
     // One line is what `explain` reads.
     let line = dir.join("line.json");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::net::spool::QueueReport;
 
@@ -15,6 +15,7 @@ pub fn list(path: &Path, queues: &[QueueReport], as_json: bool, now_us: u64) -> 
             json!({
                 "upstream": q.key.upstream, "vhost": q.key.vhost, "user": q.key.user, "queue": q.queue.0,
                 "messages": q.records, "bytes": q.bytes, "oldest_us": q.oldest_us,
+                "refused": q.refused.values().sum::<u64>(), "refusals": refusals(q),
                 "oldest_seconds": q.oldest_us.map(|at| now_us.saturating_sub(at) / 1_000_000),
             })
         };
@@ -25,7 +26,8 @@ pub fn list(path: &Path, queues: &[QueueReport], as_json: bool, now_us: u64) -> 
     if queues.is_empty() {
         return format!("{}: nothing waits\n", path.display());
     }
-    let mut rows = vec![["UPSTREAM", "VHOST", "USER", "MESSAGES", "BYTES", "OLDEST"].map(str::to_owned)];
+    let heads = ["UPSTREAM", "VHOST", "USER", "MESSAGES", "BYTES", "OLDEST", "REFUSED", "WHY"];
+    let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(queues.iter().map(|q| {
         let oldest = q.oldest_us.map_or_else(String::new, |at| age(now_us.saturating_sub(at) / 1_000_000));
         [
@@ -35,22 +37,35 @@ pub fn list(path: &Path, queues: &[QueueReport], as_json: bool, now_us: u64) -> 
             q.records.to_string(),
             size(q.bytes),
             oldest,
+            q.refused.values().sum::<u64>().to_string(),
+            why(q),
         ]
     }));
     format!("{}{messages} messages, {} in {}\n", table(&rows), size(bytes), path.display())
 }
 
-/// Columns as wide as their widest cell; numbers to the right.
-fn table(rows: &[[String; 6]]) -> String {
-    let mut widths = [0; 6];
+fn refusals(q: &QueueReport) -> Map<String, Value> {
+    q.refused.iter().map(|(why, count)| (why.to_string(), json!(count))).collect()
+}
+
+/// What brokers have said of most of those they refused, and whether there is more.
+fn why(q: &QueueReport) -> String {
+    let most = q.refused.iter().max_by_key(|(_, count)| **count).map(|(why, _)| &**why).unwrap_or_default();
+    let more = q.refused.len().saturating_sub(1);
+    if more == 0 { most.to_owned() } else { format!("{most} (and {more} more)") }
+}
+
+/// Columns as wide as their widest cell; numbers to the right, words to the left.
+fn table(rows: &[[String; 8]]) -> String {
+    let mut widths = [0; 8];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
-    let line = |row: &[String; 6]| {
+    let line = |row: &[String; 8]| {
         let cells = row.iter().zip(widths).enumerate().map(|(n, (cell, width))| {
-            if n < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            if n < 3 || n == 7 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
@@ -100,13 +115,15 @@ mod tests {
             identity: [0; 32],
             ahead: false,
         };
-        let queue =
-            QueueReport { queue: QueueId(1), key, records: 12, bytes: 4096, oldest_us: Some(1_000_000) };
+        let refused =
+            [("404 NOT_FOUND", 2), ("403 ACCESS_REFUSED", 1)].map(|(why, n)| (why.into(), n)).into();
+        let (queue, oldest_us) = (QueueId(1), Some(1_000_000));
+        let queue = QueueReport { queue, key, records: 12, bytes: 4096, oldest_us, refused };
         let text = list(Path::new("dir"), &[queue], false, 62_000_000);
         assert_eq!(
             text,
-            "UPSTREAM  VHOST  USER  MESSAGES    BYTES  OLDEST\n\
-             default   /      shop        12  4.0 KiB    1m1s\n\
+            "UPSTREAM  VHOST  USER  MESSAGES    BYTES  OLDEST  REFUSED  WHY\n\
+             default   /      shop        12  4.0 KiB    1m1s        3  404 NOT_FOUND (and 1 more)\n\
              12 messages, 4.0 KiB in dir\n"
         );
         assert_eq!(list(Path::new("dir"), &[], false, 0), "dir: nothing waits\n");

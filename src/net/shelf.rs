@@ -171,6 +171,10 @@ impl Spool for Shelf {
         self.store.borrow_mut().remove(QueueId(queue.0), from, to);
     }
 
+    fn refused(&mut self, queue: SpoolQueue, number: u64, why: &Rc<str>) {
+        self.store.borrow_mut().refused(QueueId(queue.0), number, why);
+    }
+
     fn flush(&mut self) {
         self.metrics.delivery.spool.appended.inc_by(self.appended.take());
         self.store.borrow_mut().flush();

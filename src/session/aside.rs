@@ -1,8 +1,11 @@
 //! Records that stay on disk because a broker has refused them: which, and when they are tried again (SPEC D4).
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
+
+use crate::wire::method::MethodId;
 
 /// How long until what was refused is tried again: at first, and at most.
 const RETRY_MS: (u64, u64) = (2_000, 60_000);
@@ -91,16 +94,25 @@ pub(super) struct Turns {
     /// How many were aside when it began, and how many it has had refused.
     began_with: u64,
     refusals: u32,
-    /// Places that have refused something in it: what else goes there is not sent.
-    places: FxHashSet<Box<[u8]>>,
+    /// Places that have refused something in it, and why: what else goes there is not sent.
+    places: FxHashMap<Box<[u8]>, Rc<str>>,
+}
+
+/// A broker's refusal.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    /// What it speaks of: nothing else that goes there is sent in the same turn.
+    pub(super) place: Option<Vec<u8>>,
+    /// Its words.
+    pub(super) why: Rc<str>,
 }
 
 impl Turns {
     /// Something has been put aside.
-    pub(super) fn refused(&mut self, now_ms: u64, place: Option<Vec<u8>>) {
+    pub(super) fn refused(&mut self, now_ms: u64, refused: Refused) {
         self.refusals = self.refusals.saturating_add(1);
-        if let Some(place) = place.filter(|_| self.places.len() < PLACES_MAX) {
-            self.places.insert(place.into());
+        if let Some(place) = refused.place.filter(|_| self.places.len() < PLACES_MAX) {
+            self.places.insert(place.into(), refused.why);
         }
         self.schedule(now_ms);
     }
@@ -113,10 +125,13 @@ impl Turns {
         }
     }
 
-    /// Whether a publish to there need not be sent: it would be refused.
-    pub(super) fn forbids(&self, exchange: &[u8], key: &[u8]) -> bool {
-        !self.places.is_empty()
-            && (self.places.contains(exchange) || self.places.contains(place(exchange, Some(key)).as_slice()))
+    /// Why a publish to there need not be sent: it would be refused.
+    pub(super) fn forbids(&self, exchange: &[u8], key: &[u8]) -> Option<Rc<str>> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let topic = || self.places.get(place(exchange, Some(key)).as_slice());
+        self.places.get(exchange).or_else(topic).map(Rc::clone)
     }
 
     /// Whether a turn has had enough.
@@ -146,6 +161,13 @@ impl Turns {
     }
 }
 
+impl Refused {
+    /// In the words of a close, of nothing in particular.
+    pub(super) fn of((code, text, _): &(u16, String, MethodId)) -> Self {
+        Self { place: None, why: format!("{code} {text}").into() }
+    }
+}
+
 /// What a broker's refusal speaks of: an exchange, or one of its topics.
 pub(super) fn place(exchange: &[u8], topic: Option<&[u8]>) -> Vec<u8> {
     topic.map_or_else(|| exchange.to_vec(), |key| [exchange, b"\0", key].concat())
@@ -154,6 +176,10 @@ pub(super) fn place(exchange: &[u8], topic: Option<&[u8]>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(place: Option<Vec<u8>>) -> Refused {
+        Refused { place, why: "403 ACCESS_REFUSED".into() }
+    }
 
     #[test]
     fn numbers_side_by_side_are_one_run_and_leave_it_one_by_one() {
@@ -171,12 +197,12 @@ mod tests {
     #[test]
     fn turns_are_further_and_further_apart_until_something_is_taken() {
         let mut turns = Turns::default();
-        turns.refused(1_000, None);
+        turns.refused(1_000, refused(None));
         let mut waits = Vec::new();
         for _ in 0..7 {
             let began = turns.at_ms;
             turns.begin(10);
-            turns.refused(began, None);
+            turns.refused(began, refused(None));
             turns.end(began, 10);
             waits.push(turns.at_ms - began);
         }
@@ -193,15 +219,16 @@ mod tests {
     fn a_place_that_has_refused_is_not_asked_again_in_the_same_turn_and_a_topic_is_not_its_exchange() {
         let mut turns = Turns::default();
         turns.begin(3);
-        turns.refused(0, Some(place(b"x", None)));
-        turns.refused(0, Some(place(b"t", Some(b"a.b"))));
-        assert!(turns.forbids(b"x", b"k") && turns.forbids(b"t", b"a.b"));
-        assert!(!turns.forbids(b"t", b"a.c") && !turns.forbids(b"", b"x"));
+        turns.refused(0, refused(Some(place(b"x", None))));
+        turns.refused(0, refused(Some(place(b"t", Some(b"a.b")))));
+        assert_eq!(turns.forbids(b"x", b"k").as_deref(), Some("403 ACCESS_REFUSED"));
+        assert!(turns.forbids(b"t", b"a.b").is_some());
+        assert!(turns.forbids(b"t", b"a.c").is_none() && turns.forbids(b"", b"x").is_none());
         assert!(!turns.is_spent());
-        (0..REFUSALS_A_TURN).for_each(|_| turns.refused(0, None));
+        (0..REFUSALS_A_TURN).for_each(|_| turns.refused(0, refused(None)));
         assert!(turns.is_spent());
         turns.end(0, 3);
         turns.begin(3);
-        assert!(!turns.forbids(b"x", b"k") && !turns.is_spent());
+        assert!(turns.forbids(b"x", b"k").is_none() && !turns.is_spent());
     }
 }

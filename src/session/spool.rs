@@ -133,6 +133,9 @@ pub trait Spool {
     /// These records are done with.
     fn remove(&mut self, queue: SpoolQueue, from: u64, to: u64);
 
+    /// A broker has refused a record that stays: why, to be shown to people. A spool may forget it.
+    fn refused(&mut self, _queue: SpoolQueue, _number: u64, _why: &Rc<str>) {}
+
     /// What was appended goes to the writer now.
     fn flush(&mut self);
 

@@ -3,6 +3,7 @@
 Nothing is lost, nothing loops, the rest is not held up, and once an operator has put it right it goes out, in order.
 """
 
+import json
 import time
 
 import pytest
@@ -163,7 +164,8 @@ def test_a_missing_exchange_keeps_what_goes_there_over_a_restart_and_for_a_repla
         umbel = spooled.umbel('tier = "durable"\n')
         wait_for(lambda: aside(umbel) == COUNT, 20, what="it is tried and refused in the next life, too")
         assert umbel.stop() == 0
-        assert f" {COUNT} " in spooled.command("ls").stdout
+        assert f" {COUNT}  404 NOT_FOUND - no exchange 'x'" in spooled.command("ls").stdout
+        assert {json.loads(line)["refused"][:3] for line in spooled.command("export").stdout.splitlines()} == {"404"}
         operator.call(1, "exchange.declare", exchange="x", type="direct", durable=True)
         operator.call(1, "queue.bind", queue="q", exchange="x", routing_key="q")
         operator.drain("q")

@@ -19,6 +19,9 @@ use crate::wire::num::u64_of;
 
 /// Octets of one record at most: a quarter of the largest value the store takes.
 const RECORD_MAX: usize = 512 << 20;
+/// Refusals of one queue that wait to be handed over, and octets of each.
+const REFUSALS_MAX: usize = 10_000;
+const REFUSAL_BYTES: usize = 255;
 /// Commands that wait for the writer at most.
 const COMMANDS_MAX: usize = 256;
 /// Answers that wait for the data thread at most.
@@ -34,6 +37,7 @@ struct Line {
     /// Octets of the run before it: as much room is made at once.
     last_run: usize,
     removals: Vec<(u64, u64)>,
+    refusals: Vec<(u64, Arc<str>)>,
     reading: Option<Ask>,
 }
 
@@ -249,6 +253,15 @@ impl Spool {
         }
     }
 
+    /// A broker has refused a record that stays: its words, at most so many octets of them.
+    pub fn refused(&mut self, queue: QueueId, seq: u64, why: &str) {
+        if let Some(line) = self.lines.get_mut(&queue).filter(|line| line.refusals.len() < REFUSALS_MAX) {
+            let end =
+                (0..=why.len().min(REFUSAL_BYTES)).rev().find(|at| why.is_char_boundary(*at)).unwrap_or(0);
+            line.refusals.push((seq, why.get(..end).unwrap_or_default().into()));
+        }
+    }
+
     /// Asks for records of a queue that are on disk, in order, after a number, about so many octets (at least one record).
     /// [`Completion::Records`] answers. One read a queue at a time: false where one is under way.
     pub fn read(&mut self, queue: QueueId, after: u64, max_bytes: u64) -> bool {
@@ -298,6 +311,15 @@ impl Spool {
     /// Behind the appends: a removal never overtakes the append it is for, nor a read the removals before it.
     fn hand_over_the_rest(&mut self, id: QueueId) {
         let (Some(commands), Some(line)) = (&self.commands, self.lines.get_mut(&id)) else { return };
+        if !line.refusals.is_empty() {
+            let refused = std::mem::take(&mut line.refusals);
+            if let Err(TrySendError::Full(Command::Refuse { refused, .. })) =
+                commands.try_send(Command::Refuse { queue: id, refused })
+            {
+                line.refusals = refused;
+                return;
+            }
+        }
         if !line.removals.is_empty() {
             let ranges = std::mem::take(&mut line.removals);
             if let Err(TrySendError::Full(Command::Remove { ranges, .. })) =
@@ -423,11 +445,15 @@ impl Line {
             run: Vec::new(),
             last_run: 0,
             removals: Vec::new(),
+            refusals: Vec::new(),
             reading: None,
         }
     }
 
     fn is_waiting(&self) -> bool {
-        !self.run.is_empty() || !self.removals.is_empty() || self.reading.is_some_and(|ask| !ask.sent)
+        !self.run.is_empty()
+            || !self.removals.is_empty()
+            || !self.refusals.is_empty()
+            || self.reading.is_some_and(|ask| !ask.sent)
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn task_of(record: &Record) -> Option<String> {
 }
 
 /// A record as JSON: where it goes and what it is as far as it can be read, and all of it in base64. `umbel explain --message` reads it.
-pub(super) fn line(queue: &QueueReport, record: &Record) -> Json {
+pub(super) fn line(queue: &QueueReport, record: &Record, refused: Option<&str>) -> Json {
     let publish = publish_of(record);
     let (declares, method_b64) = match asks(record) {
         Asks::Declares(payload) => (method::split(payload).ok().map(|(id, _)| id.name()), base64(payload)),
@@ -72,6 +72,7 @@ pub(super) fn line(queue: &QueueReport, record: &Record) -> Json {
         "queue": queue.queue.0,
         "seq": record.seq,
         "accepted_us": record.at_us,
+        "refused": refused,
         "exchange": publish.as_ref().map(|p| text(p.exchange)),
         "routing_key": publish.as_ref().map(|p| text(p.routing_key)),
         "mandatory": publish.as_ref().map(|p| p.mandatory),

@@ -14,7 +14,7 @@ use super::index::Index;
 use super::keeper::{Keeper, file_opener};
 use super::line::line;
 use super::place::Place;
-use super::queue::QueueId;
+use super::queue::{QueueId, Refusals};
 use super::report::{Completion, QueueReport};
 use super::salvage;
 use super::selection::Selection;
@@ -25,6 +25,7 @@ use super::store::{Store, StoreError};
 pub struct Inspection {
     store: Store,
     index: Index,
+    refusals: Refusals,
     seed: Seed,
     _place: Place,
 }
@@ -86,13 +87,19 @@ impl Inspection {
             other => other.map_err(io_error)?,
         };
         let index = Index::of(&store, seed).map_err(io_error)?;
-        Ok(Self { store, index, seed, _place: place })
+        let mut refusals = store.refusals().map_err(io_error)?;
+        refusals.retain(|(id, seq), _| {
+            let group = index.queues.get(id).and_then(|queue| queue.group_of(*seq));
+            group.is_some_and(|(first, group)| !group.done.has(seq - first))
+        });
+        Ok(Self { store, index, refusals, seed, _place: place })
     }
 
     /// Queues that have records.
     #[must_use]
     pub fn queues(&self) -> Vec<QueueReport> {
-        in_order(self.index.queues.iter().filter(|(_, q)| q.records > 0).map(|(id, q)| q.report(*id)))
+        let queues = self.index.queues.iter().filter(|(_, q)| q.records > 0);
+        in_order(queues.map(|(id, q)| q.report(*id).with_refusals(&self.refusals)))
     }
 
     /// Each record of the selection, queue by queue, in order.
@@ -134,7 +141,8 @@ impl Inspection {
         let mut count = 0;
         self.records(selection, |queue, record| {
             count += 1;
-            serde_json::to_writer(&mut *out, &line(queue, record)).map_err(io::Error::other)?;
+            let refused = self.refusals.get(&(queue.queue, record.seq)).map(|why| &**why);
+            serde_json::to_writer(&mut *out, &line(queue, record, refused)).map_err(io::Error::other)?;
             out.write_all(b"\n")
         })?;
         out.flush()?;

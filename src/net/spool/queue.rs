@@ -8,6 +8,7 @@
 //! all of it is done; until the watermark has passed it, its mark stays, so that a salvage does not raise it from the dead.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::block::{self, Head, Kind, Seed};
 use super::report::QueueReport;
@@ -31,6 +32,9 @@ pub struct QueueKey {
 /// A queue in this spool. Never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub u64);
+
+/// Why brokers have refused records that wait, by queue and number.
+pub(super) type Refusals = BTreeMap<(QueueId, u64), Arc<str>>;
 
 impl QueueKey {
     /// Length-prefixed texts, then the hash, then an octet if it goes ahead.
@@ -155,6 +159,7 @@ impl Queue {
             records: self.records,
             bytes: self.charge,
             oldest_us: self.oldest_us(),
+            refused: BTreeMap::new(),
         }
     }
 

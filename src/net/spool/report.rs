@@ -1,12 +1,14 @@
 //! What the spool tells whoever gave it records: what is on disk, what came back, how it is.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::block::Record;
-use super::queue::{QueueId, QueueKey};
+use super::queue::{QueueId, QueueKey, Refusals};
 use super::store::StoreError;
 
 /// Whether the spool can take records.
@@ -69,6 +71,18 @@ pub struct QueueReport {
     pub bytes: u64,
     /// About when the oldest was accepted, microseconds of Unix time.
     pub oldest_us: Option<u64>,
+    /// Why brokers have refused some of them, and how many for each reason.
+    pub refused: BTreeMap<Arc<str>, u64>,
+}
+
+impl QueueReport {
+    /// With the refusals of its records.
+    pub(super) fn with_refusals(mut self, refusals: &Refusals) -> Self {
+        for why in refusals.range((self.queue, 0)..=(self.queue, u64::MAX)).map(|(_, why)| why) {
+            *self.refused.entry(Arc::clone(why)).or_default() += 1;
+        }
+        self
+    }
 }
 
 /// What was found when the spool was opened.

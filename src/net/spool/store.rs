@@ -11,6 +11,7 @@ use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
 use super::disk::{Backend, Media};
+use super::queue::{QueueId, Refusals};
 
 /// (queue, first number) → a queue's block, then records.
 const GROUPS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("groups");
@@ -18,6 +19,9 @@ const GROUPS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("gro
 const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("queues");
 /// (queue, first number) → which of the group's records are done.
 const DONE: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("done");
+
+/// (queue, number) → why a broker has refused a record that waits.
+const REFUSALS: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("refusals");
 
 /// Queue, first number.
 type GroupKey = (u64, u64);
@@ -86,11 +90,17 @@ pub(super) struct Batch {
     pub(super) passed: Vec<GroupKey>,
     /// Queues' blocks.
     pub(super) queues: Vec<(u64, Vec<u8>)>,
+    /// Refusals; `None`: it is forgotten.
+    pub(super) refusals: Vec<(GroupKey, Option<Arc<str>>)>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.gone.is_empty() && self.done.is_empty() && self.queues.is_empty()
+        self.groups.is_empty()
+            && self.gone.is_empty()
+            && self.done.is_empty()
+            && self.queues.is_empty()
+            && self.refusals.is_empty()
     }
 }
 
@@ -112,6 +122,7 @@ impl Store {
             write.open_table(GROUPS)?;
             write.open_table(QUEUES)?;
             write.open_table(DONE)?;
+            write.open_table(REFUSALS)?;
             write.commit()?;
             Ok(db)
         })?;
@@ -143,6 +154,13 @@ impl Store {
                 let mut queues = write.open_table(QUEUES)?;
                 for (key, value) in &batch.queues {
                     queues.insert(key, value.as_slice())?;
+                }
+                let mut refusals = write.open_table(REFUSALS)?;
+                for (key, why) in &batch.refusals {
+                    match why {
+                        Some(why) => refusals.insert(key, &**why)?,
+                        None => refusals.remove(key)?,
+                    };
                 }
             }
             write.commit()?;
@@ -184,6 +202,20 @@ impl Store {
         })
     }
 
+    /// Every refusal.
+    pub(super) fn refusals(&self) -> Result<Refusals, StoreError> {
+        ask(|| {
+            let table = self.db.begin_read()?.open_table(REFUSALS)?;
+            let mut all = Refusals::new();
+            for entry in table.iter()? {
+                let (key, why) = entry?;
+                let (queue, seq) = key.value();
+                all.insert((QueueId(queue), seq), why.value().into());
+            }
+            Ok(all)
+        })
+    }
+
     /// Every group, in order, one at a time.
     pub(super) fn each_group(&self, mut seen: impl FnMut((u64, u64), &Bytes)) -> Result<(), StoreError> {
         ask(|| {
@@ -198,7 +230,9 @@ impl Store {
 
     /// Writes all of it into another store, which has nothing yet.
     pub(super) fn copy_to(&self, other: &Self) -> Result<(), StoreError> {
-        let mut batch = Batch { queues: self.queues()?, done: self.done()?, ..Batch::default() };
+        let refusals =
+            self.refusals()?.into_iter().map(|((id, seq), why)| ((id.0, seq), Some(why))).collect();
+        let mut batch = Batch { queues: self.queues()?, done: self.done()?, refusals, ..Batch::default() };
         let (mut bytes, mut outcome) = (0, Ok(()));
         self.each_group(|key, value| {
             batch.groups.push((key, value.to_vec()));

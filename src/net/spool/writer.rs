@@ -14,6 +14,7 @@ use super::report::{Completion, Gauges, SpoolHealth};
 pub(super) enum Command {
     Append { run: Run, epoch: u64 },
     Remove { queue: QueueId, ranges: Vec<(u64, u64)> },
+    Refuse { queue: QueueId, refused: Vec<(u64, Arc<str>)> },
     Read { queue: QueueId, after: u64, max_bytes: u64 },
     Close,
 }
@@ -112,6 +113,12 @@ impl Writer {
                 Command::Remove { queue, ranges } => {
                     for (from, to) in ranges {
                         self.keeper.remove(queue, from, to);
+                    }
+                    due.removals = due.removals.or_else(|| Some(instant() + REMOVALS_WAIT));
+                }
+                Command::Refuse { queue, refused } => {
+                    for (seq, why) in refused {
+                        self.keeper.refuse(queue, seq, why);
                     }
                     due.removals = due.removals.or_else(|| Some(instant() + REMOVALS_WAIT));
                 }

@@ -7,11 +7,13 @@
 //!                 └ to a place that has just refused another ─▶ aside, without being sent
 //! ```
 
+use std::rc::Rc;
+
 use super::Hub;
 use super::books::Exit;
 use super::frames::Frames;
 use super::link::Words;
-use crate::session::aside::place;
+use crate::session::aside::{Refused, place};
 use crate::session::client::State;
 use crate::session::judge::Judge;
 use crate::session::lane::{Kind, Store};
@@ -74,7 +76,7 @@ impl Hub {
         now: Now,
         lane_id: LaneId,
         index: usize,
-        refused: Option<Vec<u8>>,
+        refused: Refused,
         again: Again,
     ) -> bool {
         let Some(lane) = self.lanes.get(lane_id.0) else { return false };
@@ -105,7 +107,8 @@ impl Hub {
     }
 
     /// A record is not counted among those that wait any more.
-    fn leave_aside(&mut self, now: Now, record: Record, refused: Option<Vec<u8>>, again: Again) {
+    fn leave_aside(&mut self, now: Now, record: Record, refused: Refused, again: Again) {
+        self.note_refusal(record, &refused.why);
         let Some(backlog) = self.backlogs.get_mut(record.backlog.index()) else { return };
         let line = backlog.line(record.which);
         line.waiting = line.waiting.saturating_sub(1);
@@ -118,13 +121,22 @@ impl Hub {
         }
     }
 
+    /// The broker's words stay beside the record, for whoever looks at the spool.
+    fn note_refusal(&mut self, record: Record, why: &Rc<str>) {
+        let queue = self.line_queue(record.backlog, record.which);
+        if let (Some(queue), Some(spool)) = (queue, &mut self.spool) {
+            spool.refused(queue, record.number, why);
+            self.spool_dirty = true;
+        }
+    }
+
     /// A record that has been read and need not be sent: it would be refused as others have just been.
     pub(super) fn leave_unsent(&mut self, now: Now, record: &SpoolRecord, place: Option<Record>) -> bool {
         let Some(place) = place.filter(|_| record.flags & DECLARES == 0) else { return false };
         let Some(backlog) = self.backlogs.get_mut(place.backlog.index()) else { return false };
         let publish = method::split(&record.method).ok().and_then(|(_, args)| method::publish(args).ok());
-        let forbidden = publish.is_some_and(|p| backlog.turns.forbids(p.exchange, p.routing_key));
-        if !forbidden && !backlog.turns.is_spent() {
+        let forbidden = publish.and_then(|p| backlog.turns.forbids(p.exchange, p.routing_key));
+        if forbidden.is_none() && !backlog.turns.is_spent() {
             return false;
         }
         let line = backlog.line(place.which);
@@ -132,6 +144,9 @@ impl Hub {
         line.aside.insert(place.number);
         backlog.turns.schedule(now.ms);
         self.counters.put_aside += 1;
+        if let Some(why) = forbidden {
+            self.note_refusal(place, &why);
+        }
         true
     }
 
@@ -164,7 +179,8 @@ impl Hub {
         let frame = bytes.as_deref().and_then(|b| parse_frame(b, 0).ok().flatten());
         let publish = frame.and_then(|f| method::publish(method::split(f.payload).ok()?.1).ok());
         let place = publish.map(|p| place(p.exchange, Some(p.routing_key)));
-        self.put_aside(now, lane_id, index, place, Again::InTurn)
+        let refused = Refused { place, why: "312 NO_ROUTE".into() };
+        self.put_aside(now, lane_id, index, refused, Again::InTurn)
     }
 
     /// What a refusal forbids, of a publish on a lane: its exchange, or one topic of it.

@@ -1,9 +1,12 @@
 //! Blame: the broker has closed a leased channel, and one item on it is at fault.
 
+use std::rc::Rc;
+
 use super::Hub;
 use super::aside::Again;
 use super::books::Exit;
 use super::link::Words;
+use crate::session::aside::Refused;
 use crate::session::client::State;
 use crate::session::lane::{Item, Kind, PublishFlags, Store};
 use crate::session::upstream::ChannelUse;
@@ -101,9 +104,11 @@ impl Hub {
         }
         let place = self.refused_place(lane_id, index, words);
         let stays = self.must_stay(lane_id, index) && !is_there(words);
-        let kept = stays && self.put_aside(now, lane_id, index, place.clone(), Again::InTurn);
+        let refused = Refused { place: place.clone(), ..Refused::of(words) };
+        let said = Rc::clone(&refused.why);
+        let kept = stays && self.put_aside(now, lane_id, index, refused, Again::InTurn);
         if kept && let Some(u) = self.upstream_of(lane_id) {
-            u.last_error = Some(format!("{} {}", words.0, words.1).into());
+            u.last_error = Some(said);
         }
         match (authored, kept) {
             (true, false) => self.settle_item(lane_id, index, Exit::LeftOut),
@@ -174,7 +179,7 @@ impl Hub {
             let exchange = fault.exchange.filter(|_| plain);
             let same = exchange.is_some() && self.exchange_on(lane_id, after).as_deref() == exchange;
             if same && self.must_stay(lane_id, after) {
-                self.put_aside(now, lane_id, after, None, Again::InTurn);
+                self.put_aside(now, lane_id, after, Refused::of(fault.words), Again::InTurn);
             } else if same || numbered {
                 self.settle_unanswered(lane_id, after, Exit::Error);
             } else {
@@ -207,7 +212,8 @@ impl Hub {
             };
             let place = fault.place.as_ref().filter(|_| is_plain(item, flags));
             if place.is_some() && self.refused_place(lane_id, after, fault.words).as_ref() == place {
-                if !self.put_aside(now, lane_id, after, None, Again::InTurn) && !replays {
+                let refused = Refused::of(fault.words);
+                if !self.put_aside(now, lane_id, after, refused, Again::InTurn) && !replays {
                     self.settle_unanswered(lane_id, after, Exit::Error);
                 }
             } else {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::Hub;
 use super::aside::Again;
 use super::books::Exit;
+use crate::session::aside::Refused;
 use crate::session::lane::{Kind, Lane, Store, UNSENT};
 use crate::session::upstream::{ChannelUse, Link, LinkState, LinkUse, TargetState, UpChannel};
 use crate::session::{LaneId, LinkId, Now, PoolId, SessionId};
@@ -190,7 +191,9 @@ impl Hub {
             }
             if self.refused_before(lane_id, index) {
                 let stays = self.must_stay(lane_id, index);
-                if !(stays && self.put_aside(now, lane_id, index, None, Again::InTurn)) {
+                let why = "its exchange has refused another".into();
+                let refused = Refused { place: None, why };
+                if !(stays && self.put_aside(now, lane_id, index, refused, Again::InTurn)) {
                     self.settle_unanswered(lane_id, index, Exit::Error);
                 }
                 self.ending.push(lane_id);

@@ -7,6 +7,7 @@ use super::Hub;
 use super::aside::Again;
 use super::books::Exit;
 use super::link::Words;
+use crate::session::aside::Refused;
 use crate::session::client::State;
 use crate::session::lane::{Item, Kind};
 use crate::session::{LaneId, LinkId, Now};
@@ -78,7 +79,9 @@ impl Hub {
         let Some(item) = lane.items.get_mut(index) else { return };
         self.counters.poisoned += 1;
         if let Kind::Publish(_) = item.kind {
-            if self.must_stay(lane_id, index) && self.put_aside(now, lane_id, index, None, Again::NextLife) {
+            let refused = Refused::of(words);
+            if self.must_stay(lane_id, index) && self.put_aside(now, lane_id, index, refused, Again::NextLife)
+            {
                 return;
             }
             self.settle_item(lane_id, index, Exit::Error);

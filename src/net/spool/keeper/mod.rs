@@ -21,7 +21,7 @@ use super::SpoolSettings;
 use super::block::{self, Seed};
 use super::disk::{Disk, Media, SyncMode};
 use super::place::{Place, Salt};
-use super::queue::{GROUP_MAX, Queue, QueueId, QueueKey, TAIL_MAX};
+use super::queue::{GROUP_MAX, Queue, QueueId, QueueKey, Refusals, TAIL_MAX};
 use super::report::{Completion, QueueReport, SpoolHealth};
 use super::store::{Store, StoreError};
 use crate::wire::num::u64_of;
@@ -43,6 +43,8 @@ pub(super) struct Run {
     pub(super) bytes: Vec<u8>,
 }
 
+/// Refusals whose words are kept.
+const REFUSALS_MAX: usize = 100_000;
 /// Tails kept in memory at most.
 const TAILS_MAX: usize = 512;
 
@@ -59,6 +61,9 @@ pub(super) struct Keeper {
     staged: BTreeMap<QueueId, Vec<Draft>>,
     pub(super) staged_bytes: usize,
     dirty: BTreeSet<(QueueId, u64)>,
+    /// Why brokers have refused what waits, and of which of that the store has not heard yet.
+    refusals: Refusals,
+    untold: BTreeSet<(QueueId, u64)>,
     /// Removals that no commit has held yet.
     unsaved: Vec<(QueueId, u64, u64)>,
     health: SpoolHealth,
@@ -143,8 +148,26 @@ impl Keeper {
         self.out.push_back(Completion::NotKept { queue, records, why });
     }
 
+    /// Why a broker has refused a record that waits.
+    pub(super) fn refuse(&mut self, id: QueueId, seq: u64, why: Arc<str>) {
+        if self.refusals.len() < REFUSALS_MAX && self.refusals.get(&(id, seq)) != Some(&why) {
+            self.refusals.insert((id, seq), why);
+            self.untold.insert((id, seq));
+        }
+    }
+
+    fn forget_refusals(&mut self, id: QueueId, from: u64, to: u64) {
+        while let Some(key) = self.refusals.range((id, from)..=(id, to)).next().map(|(key, _)| *key) {
+            self.refusals.remove(&key);
+            self.untold.insert(key);
+        }
+    }
+
     /// Marks records as done; the store hears of it with the next commit.
     pub(super) fn remove(&mut self, id: QueueId, from: u64, to: u64) {
+        if !self.refusals.is_empty() && from <= to {
+            self.forget_refusals(id, from, to);
+        }
         for draft in self.staged.get_mut(&id).into_iter().flatten() {
             for seq in from.max(draft.fresh)..=to.min((draft.first + draft.count).saturating_sub(1)) {
                 draft.done_count += u64::from(draft.done.add(seq - draft.first));
@@ -163,7 +186,7 @@ impl Keeper {
 
     /// Whether a commit would change anything.
     pub(super) fn has_changes(&self) -> bool {
-        self.store.is_some() && !(self.staged.is_empty() && self.dirty.is_empty())
+        self.store.is_some() && !(self.staged.is_empty() && self.dirty.is_empty() && self.untold.is_empty())
     }
 
     /// Writes what is staged and the marks; what could not be written is given back.
@@ -174,6 +197,8 @@ impl Keeper {
         let staged = std::mem::take(&mut self.staged);
         self.answered_bytes += u64_of(std::mem::take(&mut self.staged_bytes));
         let (mut batch, plan) = self.plan(staged);
+        let told = |key: &(QueueId, u64)| ((key.0.0, key.1), self.refusals.get(key).cloned());
+        batch.refusals = self.untold.iter().map(told).collect();
         let Some(store) = &self.store else { return };
         let outcome = store.commit(&batch);
         let groups = std::mem::take(&mut batch.groups);
@@ -181,6 +206,7 @@ impl Keeper {
             Ok(()) => {
                 self.unsaved.clear();
                 self.dirty.clear();
+                self.untold.clear();
                 let took = took();
                 for (queue, from, to) in plan.appended {
                     self.out.push_back(Completion::Appended { queue, from, to, took });

@@ -40,6 +40,8 @@ impl Keeper {
             staged: BTreeMap::new(),
             staged_bytes: 0,
             dirty: BTreeSet::new(),
+            refusals: BTreeMap::new(),
+            untold: BTreeSet::new(),
             unsaved: Vec::new(),
             health: SpoolHealth::Ok,
             known: false,
@@ -268,6 +270,15 @@ impl Keeper {
         self.unsound += recovered.unsound;
         self.queues = index.queues;
         self.dirty = index.dirty;
+        // What is known here and not there yet is told with the next commit.
+        for (key, why) in store.refusals()? {
+            let waits = |q: &Queue| q.group_of(key.1).is_some_and(|(first, g)| !g.done.has(key.1 - first));
+            if self.queues.get(&key.0).is_some_and(waits) {
+                self.refusals.entry(key).or_insert(why);
+            } else {
+                self.untold.insert(key);
+            }
+        }
         let renamed = self.forget_secrets();
         if !renamed.is_empty() {
             store.commit(&Batch { queues: renamed, ..Batch::default() })?;

@@ -254,3 +254,24 @@ fn a_key_with_a_hash_of_a_login_is_forgotten_and_what_it_owns_is_known_by_the_us
     let (mut spool, recovered) = open(&dir, SpoolSettings::default());
     assert_eq!((recovered.records, spool.queue(&named)), (1, newer));
 }
+
+#[test]
+fn why_a_record_was_refused_is_kept_as_long_as_the_record() {
+    let dir = Dir::new("refusals");
+    let looked = || Inspection::open(dir.path()).unwrap().queues().remove(0).refused;
+    let (mut spool, _) = open(&dir, SpoolSettings::default());
+    let queue = spool.queue(&key("app"));
+    for seq in 1..=3 {
+        spool.append(queue, &publish(b"x")).unwrap();
+        spool.refused(queue, seq, &"é".repeat(200));
+    }
+    synced(&mut spool, queue, 3);
+    spool.refused(queue, 3, "403 ACCESS_REFUSED");
+    drop(spool);
+    let cut: Arc<str> = "é".repeat(127).into();
+    assert_eq!(looked(), [(Arc::clone(&cut), 2), ("403 ACCESS_REFUSED".into(), 1)].into());
+    let (mut spool, _) = open(&dir, SpoolSettings::default());
+    spool.remove(queue, 2, 3);
+    drop(spool);
+    assert_eq!(looked(), [(cut, 1)].into());
+}
