@@ -1,5 +1,6 @@
 """Socket activation (SPEC D7): somebody else holds the listening socket, as systemd does; between two lives nobody is refused."""
 
+import shutil
 import socket
 import subprocess
 import threading
@@ -7,7 +8,7 @@ import threading
 import pytest
 
 from harness.celery import Producer
-from harness.process import Process, wait_for
+from harness.process import ROOT, Process, free_port, wait_for
 from harness.umbel import BINARY
 
 
@@ -83,3 +84,42 @@ def test_a_descriptor_that_is_no_socket_is_said_and_nothing_starts(make_umbel, n
     done = subprocess.run(["bash", "-c", shell, BINARY, umbel.config], env=umbel.env, cwd=umbel.directory, capture_output=True, text=True, timeout=20)
     assert done.returncode == 1
     assert "LISTEN_FDS" in done.stderr
+
+
+def systemd(program):
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+@systemd("systemd-analyze")
+def test_the_units_say_nothing_that_systemd_does_not_understand(tmp_path):
+    def complaints():
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", *sorted(tmp_path.iterdir())], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    for name in ("umbel.service", "umbel.socket"):
+        unit = (ROOT / "deploy" / name).read_text()
+        (tmp_path / name).write_text(unit.replace("/usr/local/bin/umbel", str(BINARY)))
+    assert complaints() == (0, "")
+    # It would have told.
+    (tmp_path / "umbel.socket").write_text((ROOT / "deploy" / "umbel.socket").read_text().replace("Backlog=", "Backlogs="))
+    assert "Backlogs" in complaints()[1]
+
+
+@systemd("systemd-socket-activate")
+def test_systemd_hands_its_socket_over_when_the_first_client_comes(make_umbel, node, vhost):
+    umbel = make_umbel(node.url(), start=False)
+    configured, umbel.port = umbel.port, free_port()
+    activate = ["systemd-socket-activate", f"--listen=127.0.0.1:{umbel.port}", "--fdname=amqp"]
+    passed = [f"--setenv={name}" for name in ("RUST_LOG", "RUST_BACKTRACE", "PATH")]
+    umbel.process = Process([*activate, *passed, BINARY, "run", "--config", umbel.config], umbel.log, env=umbel.env, cwd=umbel.directory)
+    wait_for(lambda: "Listening on" in umbel.logged(), 10, what="systemd-socket-activate to listen")
+    assert umbel.get("/healthz")[0] == 0, "nobody has come yet"
+    with umbel.client(vhost=vhost, timeout=20) as client:
+        client.declare("q")
+        client.select_confirms()
+        client.publish("q", b"first", delivery_mode=2)
+        assert client.confirmed(1) == set()
+        client.bye()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", configured), 1)
+    assert umbel.stop() == 0
