@@ -59,6 +59,7 @@ fn after_kill_9_all_that_was_synced_is_there_in_order() {
     let mut dice = Dice::new(u64::from(std::process::id()));
     let mut synced: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
     let mut removed: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
+    let mut wrote = false;
     for round in 0..6 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
@@ -121,7 +122,8 @@ fn after_kill_9_all_that_was_synced_is_there_in_order() {
             // What has come back after all stays from here on, unless it is removed again.
             synced.insert(n, there.clone());
             removed.insert(n, BTreeSet::new());
-            assert!(!there.is_empty());
+            wrote |= !there.is_empty();
         }
     }
+    assert!(wrote, "a loaded machine gave none of six the time to write anything");
 }
