@@ -49,6 +49,7 @@ class RabbitNode:
         if not cookie.exists():
             cookie.write_text(self.cookie)
             cookie.chmod(0o400)
+        self.cookie = cookie.read_text()  # of whoever was killed here before, if anybody was
         (d / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
         (d / "rabbitmq.conf").write_text(PLAIN_CONFIG.format(port=self.port) + config)
         self.env = {
