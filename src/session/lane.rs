@@ -51,6 +51,8 @@ pub(super) struct PublishFlags {
     pub(super) late: bool,
     /// It is late, and no queue takes it: its confirm leaves it on disk.
     pub(super) unrouted: bool,
+    /// How often its broker has nacked it and it has gone again.
+    pub(super) nacks: u8,
 }
 
 /// What an item is, besides bytes.

@@ -128,12 +128,19 @@ struct OwnersDeclared {
     answers: FxHashMap<Box<[u8]>, Box<[u8]>>,
     /// Queues that outlive their broker's restart and their last consumer.
     lasting: FxHashSet<Box<[u8]>>,
+    /// Exchanges that are of type `direct`.
+    direct: FxHashSet<Box<[u8]>>,
 }
 
 impl Declared {
     /// The answer that this very declaration got before.
     pub(super) fn answer(&self, owner: &Owner, payload: &[u8]) -> Option<Box<[u8]>> {
         self.owners.get(owner)?.answers.get(payload).cloned()
+    }
+
+    /// Whether an exchange was declared as `direct`.
+    pub(super) fn is_direct(&self, owner: &Owner, exchange: &[u8]) -> bool {
+        self.owners.get(owner).is_some_and(|of| of.direct.contains(exchange))
     }
 
     /// It worked. Whether it is news, and of something that lasts.
@@ -170,8 +177,15 @@ impl OwnersDeclared {
             MethodId::EXCHANGE_DECLARE => {
                 // The name is where a queue's would be; then the type.
                 let mut rest = crate::wire::Reader::new(named.rest);
-                let _ = rest.shortstr();
-                rest.rest().first().is_some_and(|bits| bits & 2 != 0 && bits & 4 == 0)
+                let kind = rest.shortstr();
+                let bits = rest.rest().first().copied().unwrap_or(0);
+                const PASSIVE: u8 = 1;
+                if bits & PASSIVE == 0 && kind == Ok(b"direct") {
+                    self.direct.insert(named.queue.into());
+                } else if bits & PASSIVE == 0 {
+                    self.direct.remove(named.queue);
+                }
+                bits & 2 != 0 && bits & 4 == 0
             }
             MethodId::EXCHANGE_BIND => true,
             _ => false,

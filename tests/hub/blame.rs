@@ -96,6 +96,39 @@ fn a_nack_that_nobody_would_hear_of_is_tried_again_and_refuses_nothing() {
     );
 }
 
+/// How often a publish that is nacked each time goes out, where nobody hears of it.
+fn sent_in_spite_of_nacks(s: &mut Stage, exchange: &str) -> usize {
+    let sid = s.client("pw");
+    s.publish(sid, exchange, "q", false, "1");
+    let lid = s.link();
+    let mut sent = 0;
+    for tag in 1..=20 {
+        if s.published(lid).is_empty() {
+            break;
+        }
+        sent += 1;
+        s.say(lid, 1, &kit::nack(tag, false));
+        s.later(1_100);
+    }
+    sent
+}
+
+#[test]
+fn a_nacked_publish_that_several_queues_may_be_given_is_not_given_to_them_for_ever() {
+    let mut s = Stage::new(vec![upstream()]);
+    assert_eq!(sent_in_spite_of_nacks(&mut s, "amq.fanout"), 6, "once, and five times more");
+    assert_eq!((s.hub.counters.confirmed, s.hub.counters.nacked), (0, 1), "the broker's word stands");
+}
+
+#[test]
+fn a_nacked_publish_for_one_queue_goes_again_until_it_is_taken() {
+    for exchange in ["", "amq.direct"] {
+        let mut s = Stage::new(vec![upstream()]);
+        assert_eq!(sent_in_spite_of_nacks(&mut s, exchange), 20, "{exchange:?}");
+        assert_eq!((s.hub.counters.confirmed, s.hub.counters.nacked), (0, 0));
+    }
+}
+
 #[test]
 fn what_goes_down_with_a_channel_is_refused_and_a_method_is_no_publish() {
     let mut s = Stage::new(vec![upstream()]);

@@ -80,8 +80,8 @@ pub struct Chan {
     pub sent: u32,
     /// Highest first arrival, by upstream.
     high: HashMap<usize, u32>,
-    /// Nacked by a broker: tried again later, out of order.
-    broker_nacked: BTreeSet<u32>,
+    /// Nacked by a broker, and how often: tried again later, out of order.
+    broker_nacked: BTreeMap<u32, u8>,
     /// On disk for another upstream when the process ended, and perhaps on its way home from there: its place in the order is lost.
     astray: BTreeSet<u32>,
     pub returned: BTreeSet<u32>,
@@ -139,7 +139,7 @@ impl Ledger {
                 excused: BTreeSet::new(),
                 sent: 0,
                 high: HashMap::new(),
-                broker_nacked: BTreeSet::new(),
+                broker_nacked: BTreeMap::new(),
                 astray: BTreeSet::new(),
                 returned: BTreeSet::new(),
                 to_nowhere: BTreeSet::new(),
@@ -191,7 +191,7 @@ impl Ledger {
             return;
         }
         let high = c.high.entry(upstream).or_default();
-        let out_of_turn = c.broker_nacked.contains(&id.n) || c.astray.contains(&id.n);
+        let out_of_turn = c.broker_nacked.contains_key(&id.n) || c.astray.contains(&id.n);
         let aside = doomed && self.keeps_refused;
         if orderly && !turned_back && !out_of_turn && !aside {
             assert!(id.n > *high, "{} arrived after {high}", id.name());
@@ -206,7 +206,12 @@ impl Ledger {
 
     pub fn broker_nacked(&mut self, id: Id) {
         self.note(|| format!("broker nacks {}", id.name()));
-        self.chan(id.chan).broker_nacked.insert(id.n);
+        *self.chan(id.chan).broker_nacked.entry(id.n).or_default() += 1;
+    }
+
+    /// Whether a broker may nack it (once more). What an exchange may give to several queues goes again five times and not more.
+    pub fn may_be_nacked(&mut self, id: Id) -> bool {
+        self.chan(id.chan).broker_nacked.get(&id.n).is_none_or(|&times| times < 5)
     }
 
     /// The retries of an upstream are used up: what has no number and has not arrived may have been refused by closing its connection.
@@ -311,7 +316,7 @@ impl Ledger {
                 }
                 // A nack ends it for a client with confirms, also for one that left before it heard.
                 if doomed
-                    || (confirms && c.broker_nacked.contains(&n))
+                    || (confirms && c.broker_nacked.contains_key(&n))
                     || c.excused.contains(&n)
                     || c.nacked.contains(&n)
                     || (confirms && c.end == End::ByError && !answered)

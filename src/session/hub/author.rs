@@ -28,6 +28,7 @@ const OURS: PublishFlags = PublishFlags {
     redone: false,
     late: false,
     unrouted: false,
+    nacks: 0,
 };
 
 impl Hub {

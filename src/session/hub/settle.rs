@@ -1,7 +1,9 @@
 //! The end of items: confirms, nacks, replies, returns, and the answers that clients get for them (SPEC D2).
 
 use super::Hub;
+use super::aside::Again;
 use super::books::Exit;
+use crate::session::aside::Refused;
 use crate::session::client::State;
 use crate::session::lane::{Item, Kind, PublishFlags, Store};
 use crate::session::record::Record;
@@ -181,8 +183,15 @@ impl Hub {
             if (!told || on_disk) && !flags.authored {
                 // Nobody would hear of it, or its client has had its ack of the disk: it is tried again (SPEC D4: nothing accepted
                 // is dropped).
-                self.try_again(now, lane_id, index);
-                return;
+                let for_good = self.nacked_for_good(lane_id, index, flags);
+                let refused = Refused { place: None, why: "basic.nack".into() };
+                if for_good && on_disk && self.put_aside(now, lane_id, index, refused, Again::InTurn) {
+                    return;
+                }
+                if !for_good || on_disk {
+                    self.try_again(now, lane_id, index);
+                    return;
+                }
             }
             self.counters.nacked += 1;
         }

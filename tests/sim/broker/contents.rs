@@ -52,7 +52,8 @@ impl Conn {
         assert!(c.confirm, "every publish upstream is under confirms");
         let tag = c.next_tag;
         c.next_tag += 1;
-        let ack = !(content.key.starts_with("reject") && rng.chance(50));
+        let refuses = content.key.starts_with("reject") && rng.chance(50);
+        let ack = !refuses || id.is_some_and(|id| !ledger.may_be_nacked(id));
         if let Some(id) = id {
             if ack {
                 if self.condemned {
