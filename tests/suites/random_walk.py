@@ -40,12 +40,12 @@ class Channel:
 class Connection:
     """One connection of a walk, and what it remembers of its channels."""
 
-    def __init__(self, address, name):
-        self.address, self.name, self.channels, self.wire = address, name, {}, None
+    def __init__(self, address, name, frame_max):
+        self.address, self.name, self.frame_max, self.channels, self.wire = address, name, frame_max, {}, None
         self.open()
 
     def open(self):
-        self.wire = Wire(self.address[1], self.address[0]).login(vhost=VHOST)
+        self.wire = Wire(self.address[1], self.address[0]).login(vhost=VHOST, frame_max=self.frame_max)
         self.channels = {}
         for number in (1, 2, 3):
             self.wire.channel(number)
@@ -57,8 +57,9 @@ class Walk:
         self.random = random.Random(seed)
         self.kind = self.random.choice(list(KINDS))
         self.quiet, self.seed, self.said = quiet, seed, []
-        self.connections = [Connection(address, "one"), Connection(address, "two")]
+        self.connections = [Connection(address, name, self.random.choice((4096, 9000, 131072))) for name in ("one", "two")]
         self.number = 0
+        self.bodies = {}
         self.owed, self.asked = None, set()  # whose answer a step waits for; which of them is to a question of the walk's own
 
     def steps(self, count):
@@ -145,7 +146,14 @@ class Walk:
                 connection.wire.close()
                 connection.open()
         elif kind == wire.BODY:
-            lines.append("%s ch%d body %d %r" % (connection.name, number, len(data), data[:24]))
+            # Where a body is cut is free, within what was agreed.
+            assert len(data) <= connection.frame_max - 8, len(data)
+            start = "%s ch%d body " % (connection.name, number)
+            whole = (self.bodies.pop((connection, number), b"") if lines and lines[-1].startswith(start) else b"") + data
+            if whole != data:
+                lines.pop()
+            self.bodies[connection, number] = whole
+            lines.append("%s%d %r" % (start, len(whole), whole[:24]))
         elif kind != wire.HEARTBEAT:
             lines.append("%s %s" % (connection.name, wire.sentence(kind, number, data)))
 
@@ -185,7 +193,7 @@ class Walk:
         channel.published += channel.confirming
         key = self.random.choice(QUEUES) if not self.chance(0.15) else self.random.choice(("w.missing", "", "#", "a.b"))
         what = "publish #%d to %r key %r %d octets %s %s" % (self.number, exchange, key, len(data), props, more)
-        return what, wire.message(number, data, exchange=exchange, routing_key=key, frame_max=131072, **more, **props)
+        return what, wire.message(number, data, exchange=exchange, routing_key=key, frame_max=connection.frame_max, **more, **props)
 
     def burst(self, connection, number, channel):
         """Several at once. What follows a refused publish is free: a broker may not have looked at it, and Umbel has accepted it."""
@@ -409,13 +417,16 @@ def main():
     options.add_argument("--seeds", default="1-20")
     options.add_argument("--steps", type=int, default=120)
     options.add_argument("--work", type=Path, default=here.parent.parent / "target" / "suites" / "walk")
+    options.add_argument("--durable", action="store_true", help="through an Umbel whose spool has everything first")
     given = options.parse_args()
     first, _, last = given.seeds.partition("-")
     node = new_node(given.work.resolve() / "rabbit").start()
+    spool = given.work.resolve() / "spool"
+    durable = {"upstream_options": 'tier = "durable"', "rules": '[spool]\npath = "%s"' % spool} if given.durable else {}
     wrong = 0
     try:
         node.add_vhost(VHOST)
-        with Umbel(given.work.resolve() / "umbel", node.url()) as umbel:
+        with Umbel(given.work.resolve() / "umbel", node.url(), **durable) as umbel:
             for seed in range(int(first), int(last or first) + 1):
                 try:
                     found = compare(node.address, umbel.address, seed, given.steps)
