@@ -157,6 +157,7 @@ fn what_comes_home_to_a_full_window_without_a_disk_is_nacked() {
 fn who_uses_no_confirms_is_closed_when_what_comes_home_finds_no_room() {
     let (mut s, sid, other) = full_at_home(false);
     refuse_target(&mut s, other);
+    s.later(100);
     assert_eq!(s.client_methods(sid), [MethodId::CONNECTION_CLOSE], "once");
     assert_eq!((s.hub.unsettled(), s.hub.counters.refused_window), (1, 2));
 }

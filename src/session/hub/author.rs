@@ -9,9 +9,9 @@ use crate::session::client::State;
 use crate::session::judge::{Authored, Settle, Settled};
 use crate::session::lane::{Kind, Lane, PublishFlags, Wait};
 use crate::session::record::Record;
-use crate::session::{LaneId, Now, SessionId, UpstreamId};
+use crate::session::{LaneId, Now, Refusal, SessionId, UpstreamId};
 use crate::wire::frame::{ChannelId, FrameKind, parse_frame, write_frame};
-use crate::wire::method;
+use crate::wire::method::{self, MethodId};
 use crate::wire::num::u64_of;
 
 /// What is published by us.
@@ -122,7 +122,7 @@ impl Hub {
         self.ending.push(lane_id);
     }
 
-    /// Refuses a publish that is on no lane any more, if its client can know it: by a nack, or by a close once this input is through.
+    /// Refuses a publish that is on no lane any more, if its client can know it: by a nack, or by a close with the next tick.
     fn refuse_homecomer(
         &mut self,
         session: Option<SessionId>,
@@ -139,10 +139,23 @@ impl Hub {
         *counter += 1;
         if seq != 0 {
             self.settle_seq(sid, channel, seq, false);
-        } else if !self.unhoused.contains(&sid) {
-            self.unhoused.push(sid);
+        } else {
+            let who = (sid, self.sessions.get(sid.0).map_or(0, |s| s.serial));
+            if !self.unhoused.contains(&who) {
+                self.unhoused.push(who);
+            }
         }
         true
+    }
+
+    /// Closes those whose publishes came home and found no room: from `tick`, when nobody is in the middle of saying something to them.
+    pub(super) fn close_unhoused(&mut self, now: Now) {
+        while let Some((sid, serial)) = self.unhoused.pop() {
+            if self.sessions.get(sid.0).is_some_and(|s| s.serial == serial && s.state == State::Running) {
+                let why = "what a route sent elsewhere came back, and nothing takes more";
+                self.refuse(now, sid, 0, &Refusal::connection(506, why, MethodId::BASIC_PUBLISH));
+            }
+        }
     }
 
     /// A lane to an upstream for what was on a lane that has no client.

@@ -145,7 +145,7 @@ pub struct Hub {
     /// Lanes that may have become empty and nobody's while something was sent; ended once nothing is under way.
     ending: Vec<LaneId>,
     /// Clients to be closed: what came home for them finds no room.
-    unhoused: Vec<SessionId>,
+    unhoused: Vec<(SessionId, u64)>,
     /// Sessions behind a barrier, and those whose reads are paused.
     barriers: Vec<SessionId>,
     paused: Vec<SessionId>,

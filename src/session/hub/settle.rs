@@ -7,7 +7,7 @@ use crate::session::aside::Refused;
 use crate::session::client::State;
 use crate::session::lane::{Item, Kind, PublishFlags, Store};
 use crate::session::record::Record;
-use crate::session::{LaneId, LinkId, Now, Refusal, SessionId, Spot};
+use crate::session::{LaneId, LinkId, Now, SessionId, Spot};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method::{MethodId, MethodWriter};
 use crate::wire::num::u64_of;
@@ -358,10 +358,6 @@ impl Hub {
     pub(super) fn send_answers(&mut self, now: Now) {
         while let Some(lane_id) = self.ending.pop() {
             self.sweep(now, lane_id);
-        }
-        while let Some(sid) = self.unhoused.pop() {
-            let why = "what a route sent elsewhere came back, and nothing takes more";
-            self.refuse(now, sid, 0, &Refusal::connection(506, why, MethodId::BASIC_PUBLISH));
         }
         while let Some((sid, ch)) = self.answers_due.pop() {
             let Some(s) = self.sessions.get_mut(sid.0) else { continue };

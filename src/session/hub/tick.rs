@@ -35,6 +35,7 @@ impl Hub {
         self.tick_spool(now, judge);
         self.open_barriers(now);
         self.unpause(now);
+        self.close_unhoused(now);
         self.send_answers(now);
         judge.rest(now);
     }
