@@ -57,8 +57,9 @@ impl Spool for Run {
 
     fn remove(&mut self, _queue: SpoolQueue, _from: u64, _to: u64) {}
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> bool {
         self.bytes.clear();
+        true
     }
 
     fn takes(&self) -> bool {

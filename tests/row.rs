@@ -118,7 +118,9 @@ impl Spool for Shelf {
         self.0.borrow_mut().removed.extend(from..=to);
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) -> bool {
+        true
+    }
 
     fn takes(&self) -> bool {
         true

@@ -175,9 +175,9 @@ impl Spool for Shelf {
         self.store.borrow_mut().refused(QueueId(queue.0), number, why);
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> bool {
         self.metrics.delivery.spool.appended.inc_by(self.appended.take());
-        self.store.borrow_mut().flush();
+        self.store.borrow_mut().flush()
     }
 
     fn takes(&self) -> bool {

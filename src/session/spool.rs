@@ -136,8 +136,8 @@ pub trait Spool {
     /// A broker has refused a record that stays: why, to be shown to people. A spool may forget it.
     fn refused(&mut self, _queue: SpoolQueue, _number: u64, _why: &Rc<str>) {}
 
-    /// What was appended goes to the writer now.
-    fn flush(&mut self);
+    /// What was appended goes to the writer now. Whether all of it has: what the writer has no room for goes when this is called again.
+    fn flush(&mut self) -> bool;
 
     /// Whether an append would be taken.
     fn takes(&self) -> bool;

@@ -57,6 +57,22 @@ fn what_the_disk_gave_back_is_written_before_what_came_after_it_and_waited() {
 }
 
 #[test]
+fn what_the_writer_has_no_room_for_is_handed_over_when_nothing_else_comes() {
+    let (mut s, disk) = stage(UpstreamSettings { durable: true, ..upstream() });
+    let sid = s.client("pw");
+    s.client_method(sid, 1, &kit::confirm_select());
+    disk.is_busy(true);
+    s.publish(sid, "", "q", false, "1");
+    s.hub.flush_spool();
+    let before = disk.flushed();
+    disk.is_busy(false);
+    s.hub.flush_spool();
+    assert_eq!(disk.flushed(), before + 1, "it is asked again, though nothing is new");
+    s.hub.flush_spool();
+    assert_eq!(disk.flushed(), before + 1, "and then no more");
+}
+
+#[test]
 fn a_record_that_moves_ahead_stays_where_it_was_until_it_is_written_there() {
     let (mut s, disk) = stage(UpstreamSettings { durable: true, ..upstream() });
     let sid = s.client("pw");

@@ -31,6 +31,8 @@ struct State {
     queues: Vec<Queue>,
     ill: bool,
     at_once: Option<usize>,
+    busy: bool,
+    flushed: usize,
 }
 
 impl State {
@@ -51,6 +53,16 @@ impl Disk {
     /// It takes no more than so many before it has written them.
     pub fn takes_at_once(&self, count: usize) {
         self.0.borrow_mut().at_once = Some(count);
+    }
+
+    /// Its writer has no room for what is handed over.
+    pub fn is_busy(&self, busy: bool) {
+        self.0.borrow_mut().busy = busy;
+    }
+
+    /// How often it has been asked to hand over.
+    pub fn flushed(&self) -> usize {
+        self.0.borrow().flushed
     }
 
     /// Whether it has written all that it was given.
@@ -164,7 +176,11 @@ impl Spool for Disk {
         }
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) -> bool {
+        let mut state = self.0.borrow_mut();
+        state.flushed += 1;
+        !state.busy
+    }
 
     fn takes(&self) -> bool {
         let state = self.0.borrow();

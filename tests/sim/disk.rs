@@ -277,7 +277,9 @@ impl Spool for Disk {
         }
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) -> bool {
+        true
+    }
 
     fn takes(&self) -> bool {
         let s = self.0.borrow();

@@ -272,8 +272,8 @@ impl Spool {
         true
     }
 
-    /// Hands over what has gathered. Call it once a turn; what the writer has no room for goes with the next.
-    pub fn flush(&mut self) {
+    /// Hands over what has gathered. Call it once a turn. Whether that was all: what the writer has no room for goes with the next call.
+    pub fn flush(&mut self) -> bool {
         let ids: Vec<QueueId> =
             self.lines.iter().filter(|(_, line)| line.is_waiting()).map(|(id, _)| *id).collect();
         // What is removed from one queue may have been appended to another first.
@@ -282,6 +282,7 @@ impl Spool {
                 self.hand_over_the_rest(id);
             }
         }
+        !self.lines.values().any(Line::is_waiting)
     }
 
     /// Whether nothing that was appended is left here.

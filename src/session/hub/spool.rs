@@ -278,7 +278,8 @@ impl Hub {
         }
     }
 
-    /// What has been appended or removed since the last call goes to the writer.
+    /// What has been appended or removed since the last call goes to the writer. What it has no room for is not forgotten: nothing else
+    /// may come that would ask for it.
     pub fn flush_spool(&mut self) {
         if !std::mem::take(&mut self.spool_dirty) {
             return;
@@ -292,7 +293,7 @@ impl Hub {
                 }
             }
         }
-        spool.flush();
+        self.spool_dirty = !spool.flush();
     }
 }
 

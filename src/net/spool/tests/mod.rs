@@ -75,6 +75,30 @@ fn all(spool: &mut Spool, queue: QueueId) -> Vec<Record> {
 }
 
 #[test]
+fn what_the_writer_has_no_room_for_is_said_and_goes_with_a_later_flush() {
+    let dir = Dir::new("no-room");
+    let gate = Arc::new(std::sync::Mutex::new(()));
+    let (shut, at_the_gate) = (gate.lock().unwrap(), Arc::clone(&gate));
+    // The writer says that there is news, and gets no further.
+    let waker = Box::new(move || drop(at_the_gate.lock()));
+    let (mut spool, _) = Spool::open(dir.path(), SpoolSettings::default(), waker).unwrap();
+    let queue = spool.queue(&key("app"));
+    let mut count = 0_u64;
+    let all = |spool: &mut Spool| {
+        spool.append(queue, &publish(b"body")).unwrap();
+        spool.flush()
+    };
+    while all(&mut spool) {
+        count += 1;
+        assert!(count < 100_000, "the writer stands still and takes everything");
+    }
+    assert!(!spool.flush(), "and says so again");
+    drop(shut);
+    synced(&mut spool, queue, count + 1);
+    assert!(spool.flush());
+}
+
+#[test]
 fn what_was_appended_is_read_back_in_order_in_the_next_life() {
     let dir = Dir::new("order");
     let (mut spool, recovered) = open(&dir, SpoolSettings::default());
