@@ -40,7 +40,11 @@ pub(super) fn needs_own_link(id: MethodId, payload: &[u8]) -> bool {
         | MethodId::TX_SELECT
         | MethodId::TX_COMMIT
         | MethodId::TX_ROLLBACK
-        | MethodId::ACCESS_REQUEST => true,
+        | MethodId::ACCESS_REQUEST
+        // A stream has none: 540.
+        | MethodId::QUEUE_PURGE => true,
+        // Quorum queues and streams know neither if-unused nor if-empty: 540.
+        MethodId::QUEUE_DELETE => flags_of(payload) & 3 != 0,
         MethodId::QUEUE_DECLARE => {
             let Ok(named) =
                 method::split(payload).map_err(drop).and_then(|(_, r)| method::queue_named(r).map_err(drop))
@@ -158,6 +162,16 @@ mod tests {
             .longstr(b"")
             .done();
         assert!(without_nowait(MethodId::QUEUE_BIND, &bind).1);
+    }
+
+    #[test]
+    fn what_streams_and_quorum_queues_do_not_know_needs_a_link_of_ones_own() {
+        let named = |id| MethodWriter::new(id).short(0).shortstr(b"q");
+        let delete = |bits| named(MethodId::QUEUE_DELETE).octet(bits).done();
+        assert!(needs_own_link(MethodId::QUEUE_PURGE, &named(MethodId::QUEUE_PURGE).octet(0).done()));
+        let found: Vec<u8> =
+            (0..8).filter(|bits| needs_own_link(MethodId::QUEUE_DELETE, &delete(*bits))).collect();
+        assert_eq!(found, [1, 2, 3, 5, 6, 7], "if-unused and if-empty, not no-wait alone");
     }
 
     #[test]
