@@ -34,7 +34,7 @@ KINDS = {"producer": {k: v for k, v in STEPS.items() if k in PRODUCER}, "both": 
 
 class Channel:
     def __init__(self):
-        self.unacked, self.consumers, self.confirming, self.published, self.confirmed, self.tx = [], [], False, 0, set(), False
+        self.unacked, self.confirming, self.published, self.confirmed, self.tx = [], False, 0, set(), False
 
 
 class Connection:
@@ -56,7 +56,7 @@ class Walk:
     def __init__(self, address, seed, quiet):
         self.random = random.Random(seed)
         self.kind = self.random.choice(list(KINDS))
-        self.quiet, self.seed, self.said = quiet, seed, []
+        self.quiet = quiet
         self.connections = [Connection(address, name, self.random.choice((4096, 9000, 131072))) for name in ("one", "two")]
         self.number = 0
         self.bodies = {}
