@@ -48,6 +48,10 @@ def judge(scenario, world, seconds):
             recovered = [w.recovered for w in watches if w.healed_at and w.umbel.process is None]
             row.recovery = round(max(recovered), 1) if recovered and None not in recovered else None
     row.wrong = list(_wrong(scenario.expect, world, told, row, watches)) if not world.direct else []
+    if world.away or told.lost and row.wrong:
+        world.keep_evidence()
+    if world.away and world.direct:
+        row.notes.append(away(world))
     if told.holes:
         row.notes.append(f"{told.holes} of those reordered are holes in what the broker had kept when it was back")
     if told.exceptions:
@@ -82,6 +86,8 @@ def _wrong(expect, world, told, row, watches):
         yield f"{told.nacked_arrived} nacked and yet arrived"
     if expect.slowest is not None and told.slowest > expect.slowest:
         yield f"a publish took {told.slowest:.2f} s"
+    if world.away:
+        yield away(world)
     if world.healed_at and expect.recovery is not None and (row.recovery is None or row.recovery > expect.recovery):
         yield f"recovered after {row.recovery} s, {expect.recovery:g} s allowed"
     if watches and row.peak_mib > expect.memory:
@@ -100,3 +106,8 @@ def _wrong(expect, world, told, row, watches):
     for what, holds in world.checks:
         if not holds:
             yield what
+
+
+def away(world):
+    """An absent queue is not an empty one: nothing can be said of what it had."""
+    return f"at the drain the broker had no queue {', '.join(world.away)} (queues.json and its log are in {world.place.name})"

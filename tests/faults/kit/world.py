@@ -33,7 +33,7 @@ class World:
         self.vhost, self.broker, self.queues = "/", None, []
         self.checks, self.notes = [], []
         self.healed_at = None
-        self.survived = []
+        self.survived, self.depths, self.away = [], {}, []
         self.exits, self.early = [], []
 
     # what there is
@@ -138,7 +138,9 @@ class World:
         with self.broker.client(vhost=self.vhost, timeout=30) as client:
             for queue in self.queues:
                 count = client.depth(queue)
-                if count:
+                if count is None:
+                    self.note(f"when the broker was back it had no queue {queue}")
+                elif count:
                     client.consume(queue, no_ack=False)
                     taken = [client.delivery() for _ in range(count)]
                     self.survived += [(queue, message.read(m.body, m.properties)) for m in taken]
@@ -171,7 +173,7 @@ class World:
             if umbel.process is not None and umbel.process.alive():
                 self._settle_one(umbel, timeout)
         if self.broker is not None and self.queues:
-            draining.wait_still(self.broker, self.vhost, self.queues)
+            self.depths = draining.wait_still(self.broker, self.vhost, self.queues)
 
     @staticmethod
     def _settle_one(umbel, timeout):
@@ -189,10 +191,17 @@ class World:
 
     def arrivals(self):
         out = list(self.early)
-        out += draining.drain(self.broker, self.vhost, self.queues) if self.broker is not None and self.queues else []
+        if self.broker is not None and self.queues:
+            drained, self.away = draining.drain(self.broker, self.vhost, self.queues)
+            out += drained
         for mock in self.mocks:
             out += mock.arrivals()
         return out
+
+    def keep_evidence(self):
+        """Of a broker whose messages are missing, while it is still there."""
+        if self.broker is not None:
+            draining.keep_evidence(self.broker, self.vhost, self.place, self.depths)
 
     def stop_umbels(self):
         """Their last metrics, then SIGTERM; every exit status must be 0."""
