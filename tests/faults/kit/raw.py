@@ -30,7 +30,7 @@ class Connection:
         self.client = wire.Client.open(tuple(order["address"]), user=order["user"], password=order["password"], vhost=order["vhost"],
                                        channel=False, timeout=order["open_timeout"], heartbeat=order["heartbeat"], frame_max=order["frame_max"])
         self.client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
-        self.broken, self.waiting = None, {}
+        self.broken, self.parted = None, False
         self.sent = {channel: {} for channel in order["channels"]}
         self.tags = {channel: 0 for channel in order["channels"]}
         self.closed = threading.Event()
@@ -80,23 +80,28 @@ class Connection:
                 else:
                     self.journal(f"{'a' if name == 'basic.ack' else 'k'} {channel} {n}")
         elif name == "connection.close-ok":
+            self.parted = True
             self.closed.set()
 
     def goodbye(self, how, patience):
-        """`polite`: connection.close; `eof`: the socket is closed; `reset`."""
+        """`polite`: connection.close; `eof`: the socket is closed; `reset`. What went wrong, or None: only a close-ok says that all was read, and
+        a kernel that gives its socket up now takes with it what the calls before had returned from."""
         end = time.monotonic() + patience
         while self.outstanding and not self.broken and time.monotonic() < end:
             time.sleep(0.01)
         if how == "reset":
             self.client.abort()
-            return
+            return None
+        wrong = self.broken
         if how == "polite" and not self.broken:
             try:
                 self.client.send(0, "connection.close", code=200)
                 self.closed.wait(10)
-            except OSError:
-                pass
+                wrong = None if self.parted else self.broken or TimeoutError("no close-ok in 10 s")
+            except OSError as error:
+                wrong = error
         self.client.close()
+        return wrong
 
 
 def main():
@@ -152,9 +157,9 @@ def main():
             elif pause < -0.2:
                 due = time.monotonic()  # what was missed is not caught up with in a burst
     if connection:
-        if connection.broken:
-            failed(connection.broken)
-        connection.goodbye(order["goodbye"], order["patience"])
+        wrong = connection.goodbye(order["goodbye"], order["patience"])
+        if wrong:
+            failed(wrong)
     print("done", flush=True)
 
 
