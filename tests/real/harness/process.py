@@ -1,12 +1,14 @@
 """A child process that never outlives us: its own group, its own log file, ended by pid."""
 
 import ctypes
+import fcntl
 import os
 import random
 import resource
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,35 +16,64 @@ ROOT = Path(__file__).resolve().parents[3]
 PR_SET_PDEATHSIG = 1
 OPEN_FILES = 8192  # Erlang and Python both walk the whole table when the limit is enormous
 _libc = ctypes.CDLL(None, use_errno=True)
-_handed_out = set()
+_ports, _mine = None, set()  # the file whose octets are the ports that somebody has
+PATIENCE = 30.0  # seconds: what is waited for comes at once, but a busy machine may take its time
 
 
 def free_port():
-    """A loopback port that was free a moment ago and that we have not handed out before. Below those that the kernel lends to
-    connections: one of these may be anybody's by the time it is bound."""
+    """A loopback port that nobody listens on and that no test process of this machine has been given, for as long as we live. Below those
+    that the kernel lends to connections: one of these may be anybody's by the time it is bound."""
+    global _ports
+    if _ports is None:
+        _ports = open(Path(tempfile.gettempdir()) / f"umbel-test-ports-{os.getuid()}", "ab")
     while True:
         port = random.randrange(12000, 32000)
+        if port in _mine:
+            continue
+        try:
+            fcntl.lockf(_ports, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            continue
+        _mine.add(port)
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
+        return port
 
 
-def wait_for(condition, timeout=10.0, every=0.05, what=None):
-    """The first true value of `condition()`, or an AssertionError that says what was waited for."""
+def wait_until(read, holds, timeout=PATIENCE, every=0.05, what=None):
+    """The first value of `read()` for which `holds(value)`, or an AssertionError that says what was waited for, and what was there."""
     end = time.monotonic() + timeout
     while True:
-        value = condition()
-        if value:
+        value = read()
+        if holds(value):
             return value
         if time.monotonic() > end:
             label = what() if callable(what) else what
-            raise AssertionError(f"waited {timeout:g} s for {label or condition}, last seen: {value!r}")
+            raise AssertionError(f"waited {timeout:g} s for {label or read}, last seen: {value!r}")
         time.sleep(every)
+
+
+def wait_for(condition, timeout=PATIENCE, every=0.05, what=None):
+    """The first true value of `condition()`. Where it compares, `wait_equal` and `wait_at_least` say more when it never holds."""
+    return wait_until(condition, bool, timeout, every, what)
+
+
+def wait_equal(read, wanted, timeout=PATIENCE, every=0.05, what=None):
+    """Until `read()` is what is wanted."""
+    return wait_until(read, lambda seen: seen == wanted, timeout, every, lambda: f"{_label(what)}to be {wanted!r}")
+
+
+def wait_at_least(read, wanted, timeout=PATIENCE, every=0.05, what=None):
+    """Until `read()` is that much. None, as of a queue that is not there, is nothing."""
+    return wait_until(read, lambda seen: (seen or 0) >= wanted, timeout, every, lambda: f"{_label(what)}to be {wanted!r} at least")
+
+
+def _label(what):
+    label = what() if callable(what) else what
+    return f"{label} " if label else "it "
 
 
 def _in_child(open_files, memory):
