@@ -36,7 +36,7 @@ def answers(node, umbel):
         w.send(wire.HEADER)
         version = w.expect("connection.start")["server_properties"]["version"]
     expected = RECORDED if version.startswith("3.10.") else record.record(node.port)
-    bystander, publisher = Bystander(umbel.address), Publisher(umbel.address)
+    bystander, publisher = Bystander(umbel.address, control=node.address), Publisher(umbel.address)
     time.sleep(0.3)
     memory = Memory(umbel)
     before = shared_links(umbel)
@@ -61,7 +61,7 @@ def test_the_bystanders_never_noticed(who, answers):
     decent = getattr(answers, who)
     assert decent.wrong is None
     assert decent.rounds > 100
-    assert decent.slowest < 2.0, "its slowest round trip, beside a dozen hostile clients on this machine"
+    assert decent.slowest < answers.bystander.allowed(2.0), "its slowest round trip, beside a dozen hostile clients on this machine"
 
 
 def test_no_link_that_others_share_was_lost(answers):

@@ -101,16 +101,16 @@ def test_a_mute_client_is_let_go_within_two_intervals_and_a_bit(umbel):
     w.channel(1)
     began = time.monotonic()
     with pytest.raises((Gone, TimeoutError)):
-        while time.monotonic() - began < 12:
-            w.frame(6)
-    assert 3 < time.monotonic() - began < 8
+        while True:
+            w.frame(30)
+    assert 3 < time.monotonic() - began < 10
 
 
 def test_a_client_that_beats_lives_and_is_beaten_to(umbel):
     w = Wire(umbel.port).login(heartbeat=2)
     w.channel(1)
     beats, began = 0, time.monotonic()
-    while time.monotonic() - began < 9:
+    while time.monotonic() - began < 7:
         w.send(wire.frame(HEARTBEAT, 0, b""))
         try:
             kind, _, _ = w.frame(1)

@@ -10,13 +10,15 @@ import wire
 from wire import CLIENT, HEADER, Gone, Wire, message, method
 
 SCENARIOS = {}
+PATIENCE = 30  # seconds that an answer may take on a busy machine
 
 
 class Talk:
     """A connection that writes down what it hears. Confirms are written as the set they confirm: how they are grouped is free."""
 
-    def __init__(self, address, vhost, **login):
-        self.address, self.vhost = address, vhost
+    def __init__(self, address, vhost, pace=1, **login):
+        """`pace`: how many times longer than usual silence must last."""
+        self.address, self.vhost, self.pace = address, vhost, pace
         self.lines, self.acked, self.nacked, self.confirmed = [], set(), set(), {}
         # The methods that went and came: what a scenario says that it covers must be among them.
         self.used = set()
@@ -60,7 +62,7 @@ class Talk:
         self.note(wire.sentence(kind, channel, data) if kind != wire.BODY else "ch%d body %r" % (channel, data[:60]))
         return kind, data
 
-    def until(self, name, timeout=8):
+    def until(self, name, timeout=PATIENCE):
         while True:
             got, args = self._one(timeout)
             if got == name:
@@ -70,7 +72,7 @@ class Talk:
         self.send(channel, name, **given)
         return self.until(reply or name + "-ok")
 
-    def message(self, name="basic.deliver", timeout=8):
+    def message(self, name="basic.deliver", timeout=PATIENCE):
         """The next message: its method's arguments and its body."""
         args = self.until(name, timeout)
         _, data = self._one(timeout)
@@ -85,7 +87,7 @@ class Talk:
         """Whatever else comes."""
         try:
             while True:
-                self._one(seconds)
+                self._one(seconds * self.pace)
         except TimeoutError:
             pass
         except Gone:
@@ -93,16 +95,17 @@ class Talk:
 
     def confirms(self, count, channel=1):
         while len(self.confirmed.get(channel, ())) < count:
-            self._one(8)
+            self._one(PATIENCE)
         self.note("acked %s nacked %s" % (sorted(self.acked), sorted(self.nacked)))
 
     def depth(self, queue, wanted, channel=1):
         """Wait until a queue holds so many; what it holds then is noted, not the asking."""
-        for _ in range(60):
+        end = time.monotonic() + PATIENCE
+        while True:
             kept = len(self.lines)
             got = self.call(channel, "queue.declare", queue=queue, passive=True)["message_count"]
             del self.lines[kept:]
-            if got == wanted:
+            if got == wanted or time.monotonic() > end:
                 break
             time.sleep(0.05)
         self.note("%s holds %d" % (queue, got))
@@ -114,7 +117,7 @@ class Talk:
     def refused(self):
         """Until the broker closes the channel or the connection; answers as a client should."""
         while True:
-            name, _ = self._one(8)
+            name, _ = self._one(PATIENCE)
             if name == "channel.close":
                 self.send(1, "channel.close-ok")
                 return
@@ -122,7 +125,7 @@ class Talk:
                 self.send(0, "connection.close-ok")
                 try:
                     while True:
-                        self._one(8)
+                        self._one(PATIENCE)
                 except Gone:
                     self.note("closed")
                 return
@@ -161,13 +164,13 @@ def clear(address, vhost):
     t.close()
 
 
-def play(name, address, vhost, used=None):
+def play(name, address, vhost, used=None, pace=1):
     """The transcript of one scenario. A second connection is made with `talk.other()`. `used` takes the methods that went and came."""
     _, act, login = SCENARIOS[name]
     made = []
 
     def connect(**more):
-        made.append(Talk(address, vhost, **{**login, **more}))
+        made.append(Talk(address, vhost, pace, **{**login, **more}))
         return made[-1]
     try:
         first = connect()
@@ -445,7 +448,7 @@ def exclusive_is_of_the_connection_and_dies_with_it(t):
     t.call(2, "channel.open")
     t.call(2, "queue.declare", queue="m.mine", passive=True)
     t.call(0, "connection.close", reply_code=200)
-    time.sleep(0.3)
+    time.sleep(0.3 * t.pace)
     o.call(1, "channel.open")
     o.send(1, "queue.declare", queue="m.mine", passive=True)
     o.refused()
@@ -637,8 +640,8 @@ def direct_reply_to(t):
     o.depth("m.q", 1)
     o.send(1, "basic.get", queue="m.q", no_ack=True)
     o.until("basic.get-ok")
-    kind, data = o._one(8)
-    o._one(8)
+    kind, data = o._one(PATIENCE)
+    o._one(PATIENCE)
     o.lines[-2:] = ["header and body"]
     reply_to = wire.parse_properties(data[12:])["reply_to"]
     o.note(reply_to)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 from conftest import WORK
-from harness.process import wait_for
+from harness.process import wait_equal
 from harness.umbel import Umbel
 from wire import Wire, message
 
@@ -44,7 +44,7 @@ def port_of(address):
 
 def metric(umbel, wanted, name, **labels):
     """Gauges are set with each tick."""
-    wait_for(lambda: umbel.metric(name, **labels) == wanted, 5, what=lambda: "%s %s to be %s, it is %s" % (name, labels, wanted, umbel.metric(name, **labels)))
+    wait_equal(lambda: umbel.metric(name, **labels), wanted, what="%s %s" % (name, labels))
 
 
 def links(umbel):
@@ -60,7 +60,7 @@ def test_a_thousand_producers_are_on_two_links_and_the_metrics_say_so(two_links,
         for w in made:
             w.call(0, "connection.close", reply_code=200)
             w.close()
-    wait_for(lambda: two_links.status()["sessions"]["total"] == 0, 10, what="the sessions' end")
+    wait_equal(lambda: two_links.status()["sessions"]["total"], 0, what="sessions")
     metric(two_links, 0, "umbel_leases", state="lent")
     metric(two_links, 1000, "umbel_leases", state="free")
     assert two_links.metric("umbel_links", state="open") == 2
@@ -126,16 +126,16 @@ def test_what_is_not_confirmed_is_counted_where_it_is(two_links, node):
         def mine():
             port = w.sock.getsockname()[1]
             return next(s for s in two_links.status()["sessions"]["listed"] if port_of(s["peer"]) == port)
-        wait_for(lambda: mine()["channels"][0]["unsettled"] == 3, 5, what="three on the channel")
+        wait_equal(lambda: mine()["channels"][0]["unsettled"], 3, what="what is unsettled on the channel")
         lane = mine()["channels"][0]["lanes"][0]
-        assert links(two_links)[lane["link"]]["unconfirmed_messages"] == 3
+        wait_equal(lambda: links(two_links)[lane["link"]]["unconfirmed_messages"], 3, what="what is unconfirmed on its link")
         metric(two_links, 3, "umbel_unconfirmed_messages")
     finally:
         node.resume()
     acked = 0
     while acked < 4:
         acked = w.expect("basic.ack")["delivery_tag"]
-    assert mine()["channels"][0]["unsettled"] == 0
+    wait_equal(lambda: mine()["channels"][0]["unsettled"], 0, what="what is unsettled on the channel")
     w.close()
 
 
@@ -157,21 +157,19 @@ def test_an_idle_lease_goes_back_and_is_lent_again_as_it_is(node):
 def test_a_visit_against_a_warm_pool_asks_the_broker_nothing(two_links, node):
     """Connect, open, publish, close: twenty times, while the broker stands still."""
     def visit():
-        began = time.monotonic()
-        w = Wire(two_links.port, timeout=5).login(vhost="suite")
+        w = Wire(two_links.port).login(vhost="suite")
         w.channel(1)
         w.send(message(1, b"x", routing_key="p.nowhere"))
         w.call(1, "channel.close", reply_code=200)
         w.call(0, "connection.close", reply_code=200)
         w.close()
-        return time.monotonic() - began
     visit()
     opened = two_links.metric("umbel_links_opened_total")
     node.pause()
     try:
-        times = sorted(visit() for _ in range(20))
+        for _ in range(20):
+            visit()
     finally:
         node.resume()
-    assert times[10] < 0.1 and times[-1] < 0.5, times
     assert two_links.metric("umbel_links_opened_total") == opened
-    wait_for(lambda: two_links.metric("umbel_unconfirmed_messages") == 0, 10, what="all twenty confirmed")
+    metric(two_links, 0, "umbel_unconfirmed_messages")

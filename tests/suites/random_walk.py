@@ -395,8 +395,8 @@ def difference(direct, through):
 
 
 def compare(node, umbel, seed, steps):
-    """None, or how a walk differs, when it does so at rest (0.4 s after each step) as well."""
-    for pause in (0.03, 0.5):
+    """None, or how a walk differs, when it does so at rest (a second after each step, for a busy machine) as well."""
+    for pause in (0.03, 0.4, 1.2):
         said = []
         for address in (node, umbel):
             tidy(node)

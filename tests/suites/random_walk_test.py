@@ -3,6 +3,7 @@ import random_walk
 import pytest
 
 
+@pytest.mark.timeout(500)  # at rest it takes minutes
 @pytest.mark.parametrize("seed", [101, 106, 404, 413])
 def test_a_walk_hears_the_same_both_ways(seed, node, umbel):
     assert random_walk.compare(node.address, umbel.address, seed, steps=60) is None

@@ -307,7 +307,7 @@ CLIENT = {"product": "suites", "capabilities": CAPABILITIES}
 class Wire:
     """One raw connection. `login()` goes as far as open-ok; without it, it is a bare socket."""
 
-    def __init__(self, port, host="127.0.0.1", timeout=10.0):
+    def __init__(self, port, host="127.0.0.1", timeout=30.0):
         self.sock = socket.create_connection((host, port), timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeout = timeout
