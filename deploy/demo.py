@@ -52,7 +52,7 @@ class Edits:
         if (text := (ROOT / "config.toml").read_text()) == self.text:
             return
         self.text = text
-        checked = subprocess.run([BINARY, "check", ROOT / "config.toml"], capture_output=True, text=True, timeout=20)
+        checked = subprocess.run([BINARY, "check", ROOT / "config.toml"], capture_output=True, text=True, timeout=60)
         if checked.returncode:
             print(f"{RED}config.toml was edited, and is not taken over:{PLAIN}\n{checked.stderr}", flush=True)
             return
@@ -84,9 +84,9 @@ class Show:
         task_id = self.producer.run(f"globals().__setitem__('call', {task}.apply_async({arguments}, {options})) or call.id")
         asked = [p for p in self.producer.published() if p["id"] == task_id][0]
         try:
-            answer = str(self.producer.run("call.get(timeout=15)"))
+            answer = str(self.producer.run("call.get(timeout=60)"))
             state = "SUCCESS"
-            got = wait_for(lambda: self.arrived(task_id), 5)
+            got = wait_for(lambda: self.arrived(task_id))
         except ProducerError as error:
             answer, state, got = error.kind, self.producer.run("call.state"), self.arrived(task_id)
         shown = f"{state} {answer}"[:26] if state != "SUCCESS" else answer[:26]
@@ -157,7 +157,7 @@ def main():
 
         print(f"\n{BOLD}== The file is edited while everything runs: feeds go to fast-feeds{PLAIN}", flush=True)
         edit(umbel, 'route = { queue = "feeds" }', 'route = { queue = "fast-feeds" }')
-        end, seen = time.monotonic() + 10, None
+        end, seen = time.monotonic() + 60, None
         while time.monotonic() < end and not (seen and seen["got"] and seen["got"]["routing_key"] == "fast-feeds"):
             time.sleep(1)
             seen = show.call("feeds_pull", "('https://feeds.invalid',)", "", "read again when it changed")
