@@ -20,7 +20,7 @@ class Expect:
     recovery: float | None = 10.0  # seconds from the end of the fault until nothing more waits than usual
     memory: float = 160.0         # MiB, resident, at the most
     ledger: bool = True           # accepted = forwarded + spooled + refused + expired
-    paused: float = 0.5           # seconds that clients were left unread, all slices of less than half a second together
+    paused: float = 2.0           # seconds that clients were left unread, all slices of less than half a second together: on a busy machine some
 
 
 @dataclass

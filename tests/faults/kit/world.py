@@ -6,7 +6,7 @@ import time
 import traceback
 from contextlib import contextmanager
 
-from harness.process import wait_for
+from harness.process import PATIENCE, wait_for
 from harness.relay import Relay
 from harness.umbel import Umbel
 
@@ -151,7 +151,7 @@ class World:
         yield
         self.healed()
 
-    def wait(self, condition, timeout=10.0, what=None):
+    def wait(self, condition, timeout=PATIENCE, what=None):
         return wait_for(condition, timeout, 0.05, what)
 
     def check(self, what, holds):
@@ -164,7 +164,7 @@ class World:
 
     # the end
 
-    def settle(self, timeout=30):
+    def settle(self, timeout=60):
         """The producers say goodbye; then until Umbel owes nobody anything and the queues are still."""
         self.loads.stop()
         for thing in self.others:

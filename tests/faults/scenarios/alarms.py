@@ -85,13 +85,13 @@ def disk_alarm_with_consumer(world):
     world.sleep(1)
     consumer = Consumer(door, "work")
     consumer.takes_all(world, 200)
-    world.wait(lambda: unacknowledged(node, "work") == 0, 10, "the acknowledgements to arrive")
+    world.wait(lambda: unacknowledged(node, "work") == 0, what="the acknowledgements to arrive")
     world.sleep(6)
     disk_alarm(node, False)
     world.healed()
     world.sleep(1)
     world.loads.stop()
-    world.wait(lambda: node.depth("tasks") >= len(world.loads.all[0].journal().returned["c0/1"]) or world.direct, 20, "every task in its queue")
+    world.wait(lambda: node.depth("tasks") >= len(world.loads.all[0].journal().returned["c0/1"]) or world.direct, what="every task in its queue")
 
 
 @scenario("memory alarm of 4 s around a consumer that was there before, publishers beside it", rows=(10, 38), direct=True, lost=None, accepted=500)
@@ -100,12 +100,12 @@ def memory_alarm_around_a_consumer(world):
     node, door = own(world, celery=())
     world.stock("work", 200)
     consumer = Consumer(door, "work", holds=10)
-    world.wait(lambda: len(consumer.held) == 10, 10, "as many deliveries as it may hold")
+    world.wait(lambda: len(consumer.held) == 10, what="as many deliveries as it may hold")
     node.memory_alarm(True)
     world.sleep(1)
     consumer.goes_on()
     consumer.takes_all(world, 200)
-    world.wait(lambda: unacknowledged(node, "work") == 0, 10, "the acknowledgements to arrive")
+    world.wait(lambda: unacknowledged(node, "work") == 0, what="the acknowledgements to arrive")
     world.sleep(1)
     node.memory_alarm(False)
     world.healed()
@@ -125,14 +125,14 @@ def disk_alarm_on_one_connection(world):
     node_sees = lambda: unacknowledged(node, "work") + node.depth("work")  # noqa: E731
     consumer.goes_on()
     try:
-        world.wait(lambda: node_sees() == 0, 10, lambda: f"200 acknowledgements to arrive, {200 - node_sees()} have")
+        world.wait(lambda: node_sees() == 0, what=lambda: f"200 acknowledgements to arrive, {200 - node_sees()} have")
     except AssertionError:
         if not world.direct:
             raise
     world.note(f"{200 - node_sees()} of 200 acknowledgements arrived in the alarm, {node.depth('results')} of their results")
     disk_alarm(node, False)
     world.healed()
-    world.wait(lambda: node.depth("results") == 200, 20, lambda: f"200 results, {node.depth('results')} came")
+    world.wait(lambda: node.depth("results") == 200, what=lambda: f"200 results, {node.depth('results')} came")
     with node.client() as direct:
         order = [int(message.body) for message in direct.drain("results")]
     world.check("results in order, each once", order == list(range(200)))

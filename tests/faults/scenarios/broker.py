@@ -113,7 +113,7 @@ def queue_deleted(world):
     world.sleep(1)
     world.loads.stop()
     steady = world.loads.all[0].journal()
-    world.wait(lambda: node.depth("r", world.vhost) >= len(steady.acked["p0/1"]), 10, "the other queue to have everything")
+    world.wait(lambda: node.depth("r", world.vhost) >= len(steady.acked["p0/1"]), what="the other queue to have everything")
 
 
 @scenario("publishes to an exchange that is not there, others on the same credentials", rows=25, short=True, recovery=None)
@@ -288,7 +288,7 @@ def vhost_deleted(world):
     world.sleep(3)
     world.loads.stop()
     total = producer.returned()
-    world.wait(lambda: node.depth("q", world.vhost) >= total - gone_at - 50, 15, lambda: f"{total - gone_at} since it was gone, {node.depth('q', world.vhost)} are there")
+    world.wait(lambda: node.depth("q", world.vhost) >= total - gone_at - 50, what=lambda: f"{total - gone_at} since it was gone, {node.depth('q', world.vhost)} are there")
     world.note(f"{tries} logins tried in 4 s")
     world.check(f"no hot loop: {tries} logins in 4 s", tries <= 40)
 

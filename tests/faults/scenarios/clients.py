@@ -59,12 +59,12 @@ def producers_killed(world):
     before = settled(world, door)
     for turn in range(20):
         batch = [world.raw(door, name=f"dies{turn}-{i}", rate=300, ready=False, channels=3, queues=["q"]) for i in range(10)]
-        world.wait(lambda: sum(p.returned() for p in batch) > 200, 20, "the batch to publish")
+        world.wait(lambda: sum(p.returned() for p in batch) > 200, what="the batch to publish")
         world.moment(0.0, 0.2)
         for producer in batch:
             producer.kill()
     world.wait(lambda: (after := settled(world, door))["sessions"] <= before["sessions"] and after["channels"] <= before["channels"]
-               and after["descriptors"] <= before["descriptors"] + 2, 15, lambda: f"{settled(world, door)} to be as {before}")
+               and after["descriptors"] <= before["descriptors"] + 2, what=lambda: f"{settled(world, door)} to be as {before}")
     bystander.stop()
     bystander.join()
     journal = bystander.journal()
@@ -91,7 +91,7 @@ def thousand_short_lives(world):
     for thread in threads:
         thread.join()
     world.wait(lambda: (after := settled(world, door))["sessions"] <= before["sessions"] and after["channels"] <= before["channels"]
-               and after["descriptors"] <= before["descriptors"] + 2, 15, lambda: f"{settled(world, door)} to be as {before}")
+               and after["descriptors"] <= before["descriptors"] + 2, what=lambda: f"{settled(world, door)} to be as {before}")
     world.note(f"left over: {settled(world, door)}, before: {before}")
 
 
@@ -116,7 +116,7 @@ def half_close(world):
             except (EOFError, OSError):
                 pass
     world.loads.stop()
-    world.wait(lambda: node.depth("said", world.vhost) == 1_000, 5, lambda: f"1,000 messages, {node.depth('said', world.vhost)} are there")
+    world.wait(lambda: node.depth("said", world.vhost) == 1_000, what=lambda: f"1,000 messages, {node.depth('said', world.vhost)} are there")
 
 
 @scenario("two clients that flood and never read their confirms", rows=22, recovery=None, memory=200.0, paused=20.0)
@@ -228,7 +228,7 @@ def thundering_herd(world):
     world.check(f"everybody was served: {len(wrong)} were not, {wrong[:1]}", not wrong)
     world.check(f"links: {world.umbels[0].metric('umbel_links_opened_total'):.0f}", world.umbels[0].metric("umbel_links_opened_total") <= 4)
     world.loads.stop()
-    world.wait(lambda: node.depth("herd", world.vhost) == socket_count, 20, lambda: f"2,000 messages, {node.depth('herd', world.vhost)} are there")
+    world.wait(lambda: node.depth("herd", world.vhost) == socket_count, what=lambda: f"2,000 messages, {node.depth('herd', world.vhost)} are there")
     world.queues.remove("herd")
 
 

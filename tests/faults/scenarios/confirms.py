@@ -41,7 +41,7 @@ def nacks_untold(world):
     world.raw(door, rate=300)
     world.sleep(3)
     world.loads.stop()
-    world.wait(lambda: len({which for _, which in mock.stored} & mock.refused) == len(mock.refused), 20, "what was refused to be taken")
+    world.wait(lambda: len({which for _, which in mock.stored} & mock.refused) == len(mock.refused), what="what was refused to be taken")
     world.check("something was refused", len(mock.refused) > 50)
     lawful(world, mock)
 

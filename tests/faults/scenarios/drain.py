@@ -30,7 +30,7 @@ def handed_over(world, venvs, rules="", **producer):
     world.check(f"exit status 0, not {status}", status == 0)
     before = [p.returned() for p in producers]
     for n, p in enumerate(producers):
-        world.wait(lambda: p.returned() > before[n] + 50, 30, f"the producer of {venvs[n]} to go on")
+        world.wait(lambda: p.returned() > before[n] + 50, what=f"the producer of {venvs[n]} to go on")
     world.check("the second instance took over", second.metric("umbel_publishes_accepted_total") > 0)
 
 
@@ -126,7 +126,7 @@ def handed_over_with_its_spool(world):
     producer.join()
     status = first.stop()
     world.check(f"exit status 0, not {status}", status == 0)
-    world.wait(lambda: second.status()["spool"]["accepting"], 10, "the successor to own the spool")
+    world.wait(lambda: second.status()["spool"]["accepting"], what="the successor to own the spool")
     world.note(f'{second.status()["spool"]["messages"]} messages taken over')
     relay.heal()
-    world.wait(lambda: second.status()["spool"]["messages"] == 0, 20, "an empty spool")
+    world.wait(lambda: second.status()["spool"]["messages"] == 0, what="an empty spool")

@@ -75,14 +75,16 @@ def alarm_beyond_the_window(world):
     world.check("the spool was used", world.watches[door.name].most_spooled > 500)
 
 
-@scenario("window and spool full in an outage: producers with confirms", rows=12, short=True, accepted=500)
+@scenario("window and spool full in an outage: producers with confirms", rows=12, short=True, accepted=500, paused=5.0)
 def every_bound_reached_with_confirms(world):
-    """Nacks, and nothing else: what was acked before is on disk, the oldest too."""
+    """Nacks, and nothing else: what was acked before is on disk, the oldest too.
+
+    (While what waits is as much as may, the flood is paused in slices of less than half a second.)"""
     door, relay = spooled(world, options='max_bytes = "1MiB"')
     producer = world.raw(door, rate=1500, confirms=True, window=5000, size=1000)
     world.sleep(0.5)
     relay.cut()
-    world.wait(lambda: producer.returned(b"k") > 200, 15, "nacks")
+    world.wait(lambda: producer.returned(b"k") > 200, what="nacks")
     relay.heal()
     world.healed()
     nacked = producer.returned(b"k")
@@ -103,7 +105,7 @@ def older_than_max_age(world):
     world.healed()
     world.sleep(1)
     world.loads.stop()
-    world.wait(lambda: door.metric("umbel_spool_messages") == 0, 10, "an empty spool")
+    world.wait(lambda: door.metric("umbel_spool_messages") == 0, what="an empty spool")
     aged = door.metric("umbel_spool_exits_total", outcome="expired")
     arrived = sum(world.broker.depth(queue, world.vhost) for queue in world.queues)
     world.note(f"{aged:.0f} left out, of {producer.returned()}")
@@ -134,7 +136,7 @@ def every_bound_reached_without_confirms(world):
     producer = world.raw(door, rate=1500, confirms=False, size=1000, reconnect=False)
     world.sleep(0.5)
     relay.cut()
-    world.wait(lambda: producer.returned(b"e") > 0, 20, "the refusal")
+    world.wait(lambda: producer.returned(b"e") > 0, what="the refusal")
     relay.heal()
     world.healed()
     world.sleep(0.5)
@@ -196,7 +198,7 @@ def damaged(world, harm):
     producer = world.raw(door, rate=800, confirms=True, window=5000, size=(0, 3000))
     world.sleep(0.5)
     relay.cut()
-    world.wait(lambda: world.watches[door.name].most_spooled > 1500, 20, "a filled spool")
+    world.wait(lambda: world.watches[door.name].most_spooled > 1500, what="a filled spool")
     producer.stop()
     producer.join()
     door.kill()
@@ -204,7 +206,7 @@ def damaged(world, harm):
     again(world, door, ready=False)
     relay.heal()
     world.healed()
-    world.wait(lambda: door.get("/readyz")[0] == 200, 15)
+    world.wait(lambda: door.get("/readyz")[0] == 200)
 
 
 @scenario("bits of the spool's file flip between two lives", rows=43, exceptions=None, slowest=None, lost=3, duplicated=1000, ledger=False,
@@ -258,7 +260,7 @@ def full_disk_passes_through(world):
     world.check(f"/status says so: {spool_of}", not spool_of["accepting"] and spool_of["last_error"])
     (path / "filler").unlink()
     world.healed()
-    world.wait(lambda: door.status()["spool"]["accepting"], 10, "the spool to be well again")
+    world.wait(lambda: door.status()["spool"]["accepting"], what="the spool to be well again")
     world.sleep(0.5)
 
 
@@ -272,13 +274,12 @@ def full_disk_in_an_outage(world):
     producer = world.raw(door, rate=1500, confirms=True, window=5000, size=1000)
     world.sleep(0.5)
     relay.cut()
-    world.wait(lambda: producer.returned(b"k") > 100, 20, "nacks")
+    world.wait(lambda: producer.returned(b"k") > 100, what="nacks")
     relay.heal()
     world.healed()
-    world.wait(lambda: door.status()["spool"]["messages"] == 0, 20, "an empty spool")
     before = producer.acked()
-    world.wait(lambda: producer.acked() > before + 100, 10, "acks again")
-    world.wait(lambda: door.status()["spool"]["accepting"], 10, "an empty spool to take again")
+    world.wait(lambda: producer.acked() > before + 100, what="acks again")
+    world.wait(lambda: door.status()["spool"]["accepting"], what="the spool to take again")
 
 
 @scenario("the spool's disk turns read-only between two lives, and back", rows=44, exceptions=None, slowest=None, ledger=False, duplicated=500)
@@ -296,7 +297,7 @@ def read_only_disk(world):
     world.check(f"/status says so: {spool_of}", not spool_of["accepting"] and "read-only" in str(spool_of["last_error"]).lower().replace("readonly", "read-only"))
     subprocess.run(["mount", "-o", "remount,rw", path], check=True)
     world.healed()
-    world.wait(lambda: door.status()["spool"]["accepting"], 20, "the spool to be well again")
+    world.wait(lambda: door.status()["spool"]["accepting"], what="the spool to be well again")
     world.sleep(0.5)
 
 
@@ -307,7 +308,7 @@ def told_to_stop_in_an_outage(world):
     door, relay = spooled(world)
     producer = world.raw(door, channels=3, rate=800, reconnect=False)
     world.sleep(0.5)
-    world.wait(lambda: door.status()["counters"]["in_flight"] < 20, 5)
+    world.wait(lambda: door.status()["counters"]["in_flight"] < 20)
     relay.cut()
     world.sleep(2)
     producer.stop()
@@ -315,8 +316,8 @@ def told_to_stop_in_an_outage(world):
     began = time.monotonic()
     status = door.stop()
     world.check(f"exit status 0, not {status}", status == 0)
-    world.check("nobody waited for a broker that is not there", time.monotonic() - began < 5)
+    world.check("nobody waited for a broker that is not there", time.monotonic() - began < 15)
     again(world, door, ready=False)
     relay.heal()
     world.healed()
-    world.wait(lambda: door.get("/readyz")[0] == 200, 15)
+    world.wait(lambda: door.get("/readyz")[0] == 200)

@@ -41,7 +41,7 @@ def killed_with_what_it_held(world):
     world.sleep(1)
     world.loads.stop()
     sent = producer.returned()
-    world.wait(lambda: node.depth("q", world.vhost) > 0, 5)
+    world.wait(lambda: node.depth("q", world.vhost) > 0)
     world.sleep(0.5)
     lost = sent - node.depth("q", world.vhost)
     world.note(f"{lost} of {sent} lost by {kills} kills")
@@ -77,7 +77,7 @@ def frozen_long(world):
     world.sleep(3)
     world.loads.stop()
     acked = {("p0/1", n) for n in world.loads.all[0].journal().acked["p0/1"]}
-    world.wait(lambda: node.depth("q", world.vhost) >= len(acked), 10, "what was acked to be there")
+    world.wait(lambda: node.depth("q", world.vhost) >= len(acked), what="what was acked to be there")
 
 
 def route(queue, priority):

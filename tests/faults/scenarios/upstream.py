@@ -24,7 +24,7 @@ def reset_while_idle(world):
     door, relay = linked(world)
     producer = world.raw(door, rate=1, confirms=True)
     for n in range(1, 4):
-        world.wait(lambda: producer.acked() >= n, 5, f"ack {n}")
+        world.wait(lambda: producer.acked() >= n, what=f"ack {n}")
         relay.reset()
     world.healed()
 
@@ -148,7 +148,7 @@ def black_hole_with_another_way(world):
     first.black_hole()
     world.sleep(1)
     world.healed()
-    world.wait(lambda: second.accepted > 0 or world.direct, 10, "the second url to be tried")
+    world.wait(lambda: second.accepted > 0 or world.direct, what="the second url to be tried")
     world.sleep(3)
 
 

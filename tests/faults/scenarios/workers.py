@@ -83,7 +83,7 @@ def worker_with_results_in_an_alarm(world):
     one = worker(world, door, task_acks_late=True, result_backend="rpc://")
     ran = lambda retries: len({e["id"] for e in one.executed() if e["retries"] == retries})  # noqa: E731
     world.wait(lambda: ran(0) == 100, 40, lambda: f"100 tasks to run in the alarm, {ran(0)} did")
-    world.wait(lambda: unacknowledged(node, "celery") + node.depth("celery") == 0, 10, "their acknowledgements to arrive")
+    world.wait(lambda: unacknowledged(node, "celery") + node.depth("celery") == 0, what="their acknowledgements to arrive")
     world.check(f"no retry went past the alarm ({ran(1)})", ran(1) == 0)
     node.memory_alarm(False)
     told = orders.run("out = [r.get(timeout=40) for r in results]")
