@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from harness.celery import Producer
+from harness.load import collect
 from harness.process import ROOT, Process, free_port, wait_for
 from harness.umbel import BINARY
 
@@ -24,7 +25,7 @@ def held(make_umbel, node):
         # systemd's own way: descriptor 3, and the pid of who is meant.
         shell = f'exec 3<&{listening.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" run --config "$1"'
         umbel.process = Process(["bash", "-c", shell, BINARY, umbel.config], umbel.log, env=umbel.env, cwd=umbel.directory, pass_fds=(listening.fileno(),), **more)
-        wait_for(umbel._ready, 15)
+        wait_for(umbel._ready, what=umbel.logged)
         return umbel
 
     umbel.configured = configured
@@ -49,7 +50,7 @@ def test_who_connects_between_two_lives_waits_and_is_served(held, vhost, node):
     told = []
 
     def late():
-        with umbel.client(vhost=vhost, timeout=20) as client:
+        with umbel.client(vhost=vhost, timeout=60) as client:
             client.declare("q")
             client.select_confirms()
             client.publish("q", b"late", delivery_mode=2)
@@ -58,7 +59,7 @@ def test_who_connects_between_two_lives_waits_and_is_served(held, vhost, node):
     waiting = threading.Thread(target=late)
     waiting.start()
     start()
-    waiting.join(20)
+    waiting.join(60)
     assert told == [set()]
     assert node.depth("q", vhost) == 1
     assert umbel.stop() == 0
@@ -73,15 +74,14 @@ def test_a_celery_producer_goes_through_a_restart_without_an_exception(held, vho
     assert umbel.stop() == 0
     start()
     producer.answer()
-    wait_for(lambda: node.depth("q", vhost) >= 500, 20, what=lambda: f"500 tasks, {node.depth('q', vhost)} are there")
     with node.client(vhost=vhost) as direct:
-        assert len({m.headers["id"] for m in direct.drain("q")}) == 500
+        assert len(set(collect(direct, "q", 500, lambda m: m.headers["argsrepr"]))) == 500
 
 
 def test_a_descriptor_that_is_no_socket_is_said_and_nothing_starts(make_umbel, node):
     umbel = make_umbel(node.url(), start=False)
     shell = 'exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" run --config "$1"'
-    done = subprocess.run(["bash", "-c", shell, BINARY, umbel.config], env=umbel.env, cwd=umbel.directory, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["bash", "-c", shell, BINARY, umbel.config], env=umbel.env, cwd=umbel.directory, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "LISTEN_FDS" in done.stderr
 
@@ -112,9 +112,9 @@ def test_systemd_hands_its_socket_over_when_the_first_client_comes(make_umbel, n
     activate = ["systemd-socket-activate", f"--listen=127.0.0.1:{umbel.port}", "--fdname=amqp"]
     passed = [f"--setenv={name}" for name in ("RUST_LOG", "RUST_BACKTRACE", "PATH")]
     umbel.process = Process([*activate, *passed, BINARY, "run", "--config", umbel.config], umbel.log, env=umbel.env, cwd=umbel.directory)
-    wait_for(lambda: "Listening on" in umbel.logged(), 10, what="systemd-socket-activate to listen")
+    wait_for(lambda: "Listening on" in umbel.logged(), what="systemd-socket-activate to listen")
     assert umbel.get("/healthz")[0] == 0, "nobody has come yet"
-    with umbel.client(vhost=vhost, timeout=20) as client:
+    with umbel.client(vhost=vhost, timeout=60) as client:
         client.declare("q")
         client.select_confirms()
         client.publish("q", b"first", delivery_mode=2)

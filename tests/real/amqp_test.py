@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import wire
-from harness.process import wait_for
+from harness.process import wait_equal, wait_until
 from harness.wire import Refused
 
 
@@ -128,7 +128,7 @@ def test_heartbeats_come_at_the_interval_agreed_and_silence_is_noticed(via, vhos
 @pytest.mark.slow
 def test_a_client_that_beats_stays_and_gets_beats(via, vhost):
     with via.client(vhost=vhost, heartbeat=2) as client:
-        end, beats = time.monotonic() + 7, 0
+        end, beats = time.monotonic() + 5.5, 0
         while time.monotonic() < end:
             client.beat()
             try:
@@ -186,8 +186,11 @@ def test_what_was_published_before_a_reset_is_not_torn(via, vhost, direct):
     """A client that dies in the middle of a body leaves nothing behind but what was whole."""
     direct.declare("q")
     with via.client(vhost=vhost) as client:
+        client.select_confirms()
         for i in range(50):
             client.publish("q", b"%d" % i)
+        # A reset throws away what was not read: it is to hit the half alone.
+        assert client.confirmed(50) == set()
         whole = wire.frame(wire.METHOD, 1, wire.method("basic.publish", routing_key="q")) + wire.frame(wire.HEADER, 1, wire.header(1000))
         client.write(whole + wire.frame(wire.BODY, 1, b"half of it"))
         time.sleep(0.2)
@@ -204,7 +207,7 @@ def test_a_producer_that_leaves_without_a_word_loses_nothing(umbel, vhost, direc
         for i in range(20):
             client.publish("q", b"%d" % i)
         client.close()
-    wait_for(lambda: direct.depth("q") == 200, what="two hundred messages")
+    wait_equal(lambda: direct.depth("q"), 200, what="the depth")
 
 
 def test_connections_have_their_names_in_the_broker(via, node, vhost):
@@ -214,8 +217,8 @@ def test_connections_have_their_names_in_the_broker(via, node, vhost):
     with via.client(vhost=vhost, properties=properties) as client:
         client.declare("q", exclusive=True)
         client.consume("q")
-        wait_for(lambda: "billing worker 7" in node.eval(
-            "[rabbit_networking:connection_info(P, [client_properties]) || P <- rabbit_networking:connections()]"), 5, 0.3)
+        wait_until(lambda: node.eval("[rabbit_networking:connection_info(P, [client_properties]) || P <- rabbit_networking:connections()]"),
+                   lambda said: "billing worker 7" in said, every=0.3, what="the connection's name")
 
 
 def test_a_memory_alarm_is_announced_to_who_publishes(node, via, vhost):
@@ -228,10 +231,7 @@ def test_a_memory_alarm_is_announced_to_who_publishes(node, via, vhost):
             time.sleep(0.3)
         finally:
             node.memory_alarm(False)
-        def arrived():
-            with node.client(vhost=vhost) as direct:
-                return direct.depth("q") == 1
-        wait_for(arrived, 10)
+        wait_equal(lambda: node.depth("q", vhost), 1, what="the depth")
 
 
 # what Umbel adds
@@ -242,26 +242,24 @@ def test_fifty_producers_share_a_few_connections(umbel, node, vhost):
     clients[0].declare("q")
     for client in clients:
         client.publish("q", b"x")
-    wait_for(lambda: node.depth("q", vhost) == 50)
-    assert node.connections() - before <= 4
+    wait_equal(lambda: node.depth("q", vhost), 50, what="the depth")
+    # Each look at the depth is a connection too, which the broker may not have missed yet.
+    wait_until(node.connections, lambda now: now - before <= 4, what=f"four connections more than {before} at the most")
     for client in clients:
         client.bye()
 
 
 def test_a_known_login_opens_without_asking_the_broker(make_umbel, node, relay_to, vhost):
-    """300 ms away: the first connection waits for it, the next do not."""
+    """The first connection asks. The second opens while nothing passes between Umbel and the broker, and what it publishes goes on later."""
     relay = relay_to(node.address)
     umbel = make_umbel(relay.url())
-    for way in relay.ways:
-        way.delay = 0.15
     with umbel.client(vhost=vhost) as first:
         first.declare("q")
-    began = time.monotonic()
+    relay.stall()
     with umbel.client(vhost=vhost) as second:
-        took = time.monotonic() - began
         second.publish("q", b"x")
-        assert took < 0.15, f"connection and channel took {took * 1000:.0f} ms"
-        wait_for(lambda: node.depth("q", vhost) == 1)
+        relay.heal()
+        wait_equal(lambda: node.depth("q", vhost), 1, what="the depth")
 
 
 def test_the_upstream_s_own_credentials_can_replace_the_client_s(make_umbel, node, vhost):

@@ -8,7 +8,7 @@ import pytest
 from conftest import AGES
 from harness.celery import Producer, ProducerError, Worker
 from harness.pair import Pair
-from harness.process import wait_for
+from harness.process import wait_equal, wait_for, wait_until
 
 
 CODECS = {
@@ -50,13 +50,13 @@ def storing_pair(via, age, node, logs):
 
 def test_delay_is_executed_and_its_result_comes_back(pair):
     before = len(pair.worker.executed())
-    assert pair.run("add.delay(2, 3).get(timeout=20)") == 5
+    assert pair.run("add.delay(2, 3).get(timeout=60)") == 5
     assert [e["task"] for e in pair.worker.executed()[before:]] == ["proj.tasks.add"]
 
 
 def test_a_failure_is_raised_where_the_result_is_asked_for(pair):
     with pytest.raises(ProducerError, match="ValueError: boom"):
-        pair.run("fail.delay('boom').get(timeout=20)")
+        pair.run("fail.delay('boom').get(timeout=60)")
 
 
 def test_a_countdown_is_waited_for(pair):
@@ -79,19 +79,19 @@ def test_an_expiry_far_ahead_changes_nothing(pair):
 
 def test_a_task_that_expired_while_it_waited_is_revoked_by_the_worker(pair):
     with pytest.raises(ProducerError, match="TaskRevokedError"):
-        pair.run("add.apply_async((1, 1), expires=1, countdown=2.5).get(timeout=20)")
+        pair.run("add.apply_async((1, 1), expires=1, countdown=2.5).get(timeout=60)")
 
 
 def test_a_link_is_called_with_the_result(pair):
-    pair.run("add.apply_async((2, 2), link=mul.s(10), task_id='linked-%s').get(timeout=20)" % pair.vhost)
-    wait_for(lambda: [e for e in pair.worker.executed() if e["task"] == "proj.tasks.mul"], 10)
+    pair.run("add.apply_async((2, 2), link=mul.s(10), task_id='linked-%s').get(timeout=60)" % pair.vhost)
+    wait_for(lambda: [e for e in pair.worker.executed() if e["task"] == "proj.tasks.mul"], what=pair.worker.logged)
 
 
 def test_an_errback_is_called(pair):
     before = len(pair.worker.executed())
     with pytest.raises(ProducerError, match="sad"):
-        pair.run("fail.apply_async(('sad',), link_error=caught.s()).get(timeout=20)")
-    wait_for(lambda: [e for e in pair.worker.executed()[before:] if e["task"] == "proj.tasks.caught"], 10)
+        pair.run("fail.apply_async(('sad',), link_error=caught.s()).get(timeout=60)")
+    wait_for(lambda: [e for e in pair.worker.executed()[before:] if e["task"] == "proj.tasks.caught"], what=pair.worker.logged)
 
 
 def test_the_queue_asked_for_is_reached(pair):
@@ -131,17 +131,17 @@ def test_headers_of_our_own_arrive(pair):
 
 
 def test_a_retried_task_comes_back_until_it_succeeds(pair):
-    task_id = pair.run("(lambda r: (r.get(timeout=30), r.id))(stumble.delay(2))")
+    task_id = pair.run("(lambda r: (r.get(timeout=60), r.id))(stumble.delay(2))")
     assert task_id[0] == 2
     assert [e["retries"] for e in pair.worker.ran(task_id[1])] == [0, 1, 2]
 
 
 def test_a_group_returns_all_results(pair):
-    assert pair.run("group([add.s(i, i) for i in range(20)])().get(timeout=30)") == [2 * i for i in range(20)]
+    assert pair.run("group([add.s(i, i) for i in range(20)])().get(timeout=60)") == [2 * i for i in range(20)]
 
 
 def test_a_chain_passes_results_on(pair):
-    assert pair.run("chain(add.s(1, 2), mul.s(10), add.s(5))().get(timeout=30)") == 35
+    assert pair.run("chain(add.s(1, 2), mul.s(10), add.s(5))().get(timeout=60)") == 35
 
 
 def test_a_chord_collects_its_header(storing_pair):
@@ -155,7 +155,7 @@ def test_a_large_body_is_whole(pair):
 def test_five_hundred_tasks_run_once_each_in_the_order_sent(pair):
     before = len(pair.worker.executed())
     pair.run("[number.apply_async((i,), ignore_result=True) and None for i in range(500)]")
-    wait_for(lambda: len(pair.worker.executed()) >= before + 500, 60, 0.2)
+    pair.worker.wait_executed(before + 500, 120)
     assert [e["n"] for e in pair.worker.executed()[before:]] == list(range(500))
 
 
@@ -164,32 +164,28 @@ def test_events_tell_a_task_s_life(pair):
     task_id = pair.run("add.delay(1, 1).id")
 
     def life():
-        kinds = [kind for kind, uuid, _ in pair.heard() if uuid == task_id]
-        return "task-succeeded" in kinds and kinds
+        return [kind for kind, uuid, _ in pair.heard() if uuid == task_id]
 
-    kinds = wait_for(life, 15, 0.2, what=pair.heard)
+    kinds = wait_until(life, lambda kinds: "task-succeeded" in kinds, every=0.2, what="the task's life")
     assert [k for k in kinds if k in ("task-received", "task-started", "task-succeeded")] == ["task-received", "task-started", "task-succeeded"]
 
 
 def test_inspect_ping_is_answered(pair):
-    assert pair.run("app.control.inspect(['%s'], timeout=5).ping()" % pair.worker.node) == {pair.worker.node: {"ok": "pong"}}
+    assert pair.run("app.control.inspect(['%s'], timeout=60).ping()" % pair.worker.node) == {pair.worker.node: {"ok": "pong"}}
 
 
 def test_inspect_shows_what_is_registered_and_active_queues(pair):
-    assert "proj.tasks.add" in pair.run("app.control.inspect(['%s'], timeout=5).registered()" % pair.worker.node)[pair.worker.node]
-    queues = pair.run("app.control.inspect(['%s'], timeout=5).active_queues()" % pair.worker.node)[pair.worker.node]
+    assert "proj.tasks.add" in pair.run("app.control.inspect(['%s'], timeout=60).registered()" % pair.worker.node)[pair.worker.node]
+    queues = pair.run("app.control.inspect(['%s'], timeout=60).active_queues()" % pair.worker.node)[pair.worker.node]
     assert sorted(q["name"] for q in queues) == ["celery", "high", "other"]
 
 
 def test_a_revoked_task_is_not_run_and_its_caller_is_told(pair):
-    task_id = pair.run("""
-late = add.apply_async((1, 1), countdown=2.5)
-time.sleep(0.7)
-app.control.revoke(late.id)
-out = late.id
-""")
+    """Revoked before it is sent, and the worker has said that it knows: nothing depends on who is quicker."""
+    task_id = f"revoked-{pair.vhost}"
+    assert pair.run(f"app.control.revoke({task_id!r}, destination=['{pair.worker.node}'], reply=True, timeout=60)")
     with pytest.raises(ProducerError, match="TaskRevokedError"):
-        pair.run("late.get(timeout=20)")
+        pair.run(f"add.apply_async((1, 1), task_id={task_id!r}, countdown=0.3).get(timeout=60)")
     assert pair.worker.ran(task_id) == []
 
 
@@ -198,7 +194,7 @@ def test_what_nobody_consumes_lies_in_the_broker_as_it_was_sent(pair, node):
     pair.run("add.apply_async((1, 2), queue='waiting', priority=4, headers={'tenant': 'acme'}) and None")
     given = [p for p in pair.producer.published() if p["routing_key"] == "waiting" or p["exchange"] == "waiting"]
     with node.client(vhost=pair.vhost) as direct:
-        wait_for(lambda: direct.depth("waiting") == 1, 5)
+        wait_equal(lambda: direct.depth("waiting"), 1, what="the depth")
         message = direct.get("waiting")
     assert len(message.body) == given[0]["bytes"]
     assert message.properties["priority"] == 4 and message.properties["delivery_mode"] == 2
@@ -210,7 +206,7 @@ def test_a_producer_that_connects_for_each_publish_is_served(pair):
 out = []
 for i in range(20):
     with app.connection() as connection:
-        out.append(add.apply_async((i, 1), connection=connection).get(timeout=20))
+        out.append(add.apply_async((i, 1), connection=connection).get(timeout=60))
 """) == [i + 1 for i in range(20)]
 
 
@@ -221,10 +217,10 @@ def test_a_worker_that_dies_at_its_task_leaves_it_to_the_next(via, age, node, vh
     first = processes(Worker, url, venv=age, settings=settings, arguments=["--without-mingle", "--without-gossip"])
     producer = processes(Producer, url, venv=age)
     producer.run("nap.apply_async((3,), task_id='survivor') and None")
-    wait_for(lambda: first.ran("survivor"), 15)
+    wait_for(lambda: first.ran("survivor"), what=first.logged)
     first.process.kill()
     second = processes(Worker, url, venv=age, settings=settings, arguments=["--without-mingle", "--without-gossip"])
-    wait_for(lambda: second.ran("survivor"), 20)
+    wait_for(lambda: second.ran("survivor"), 60, what=second.logged)
     assert second.ran("survivor")[0]["redelivered"] is True
 
 
@@ -233,17 +229,23 @@ def test_publishes_with_and_without_confirms_all_arrive(via, age, vhost, process
     producer = processes(Producer, via.url(vhost=vhost), venv=age, settings={"broker_transport_options": {"confirm_publish": confirmed}})
     producer.run("[number.apply_async((i,), queue='kept') and None for i in range(200)]")
     with node.client(vhost=vhost) as direct:
-        wait_for(lambda: direct.depth("kept") == 200, 15)
+        wait_equal(lambda: direct.depth("kept"), 200, what="the depth")
         bodies = [m.body for m in direct.drain("kept")]
     assert len(set(bodies)) == 200
 
 
 def test_two_workers_hear_of_each_other(via, age, vhost, processes):
+    """The first hears of the second by its events; the second of the first by asking, for a second only: on a busy machine it asks again."""
     url = via.url(vhost=vhost)
     first = processes(Worker, url, venv=age, name="one")
-    second = processes(Worker, url, venv=age, name="two")
-    wait_for(lambda: "two@tests joined the party" in first.logged() or "sync with two@tests" in first.logged(), 20)
-    assert "mingle: sync with 1 nodes" in second.logged()
+    for name in ("two", "three", "four", "five"):
+        second = processes(Worker, url, venv=age, name=name)
+        if "mingle: sync with 1 nodes" in second.logged():
+            break
+        second.stop()
+    else:
+        pytest.fail(f"nobody answered the newcomer:\n{second.logged()}")
+    wait_for(lambda: f"{name}@tests joined the party" in first.logged() or f"sync with {name}@tests" in first.logged(), what=first.logged)
 
 
 @pytest.mark.slow
@@ -251,7 +253,7 @@ def test_a_worker_that_idles_beyond_its_heartbeat_stays_connected(via, age, vhos
     url = via.url(vhost=vhost)
     worker = processes(Worker, url, venv=age, settings={"broker_heartbeat": 2})
     producer = processes(Producer, url, venv=age)
-    assert producer.run("add.delay(1, 1).get(timeout=20)") == 2
-    time.sleep(7)
-    assert producer.run("add.delay(1, 2).get(timeout=20)") == 3
+    assert producer.run("add.delay(1, 1).get(timeout=60)") == 2
+    time.sleep(5.5)
+    assert producer.run("add.delay(1, 2).get(timeout=60)") == 3
     assert "onnection to broker lost" not in worker.logged()

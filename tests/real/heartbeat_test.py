@@ -1,10 +1,12 @@
 """Who is silent by right lives, who is silent because it is gone is found, on each side's own interval (SPEC L5)."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from harness.celery import Producer, Worker
+from harness.process import wait_until
 from harness.rabbit4 import new_node
 from harness.wire import HEARTBEAT, Refused
 
@@ -32,9 +34,9 @@ def mute(logs):
 def idle(place, umbel, seconds, settings):
     """A worker and a producer do nothing for so long; then the worker runs what comes, on the connections that it had."""
     with Worker(place, umbel.url(), settings=settings) as worker, Producer(place, umbel.url(), settings=settings) as producer:
-        assert producer.run("add.delay(1, 1).get(timeout=30)") == 2
+        assert producer.run("add.delay(1, 1).get(timeout=60)") == 2
         time.sleep(seconds)
-        assert producer.run("add.delay(2, 3).get(timeout=30)") == 5
+        assert producer.run("add.delay(2, 3).get(timeout=60)") == 5
         assert len(worker.executed()) == 2
         for sign in ("Connection to broker lost", "Trying to re-establish", "Traceback"):
             assert sign not in worker.logged(), worker.process.tail()
@@ -42,7 +44,7 @@ def idle(place, umbel, seconds, settings):
 
 
 def test_an_idle_worker_outlives_many_heartbeats(make_umbel, brisk, place):
-    idle(place, make_umbel(brisk.url()), 20, {"broker_heartbeat": 2})
+    idle(place, make_umbel(brisk.url()), 12, {"broker_heartbeat": 2})
 
 
 @pytest.mark.slow
@@ -74,9 +76,8 @@ def test_a_client_idle_at_heartbeat_5_lives_and_is_beaten_to(make_umbel, brisk):
         pooled.declare("q")
         pinned.declare("p")
         pinned.consume("p")
-        for client in (pooled, pinned):
-            assert beats(client, 6) >= 2
-        # The other one has been mute for six seconds: less than two intervals.
+        with ThreadPoolExecutor() as at_once:
+            assert min(at_once.map(beats, (pooled, pinned), (11, 11))) >= 4
         pooled.publish("p", b"still here")
         assert pinned.delivery().body == b"still here"
 
@@ -86,9 +87,9 @@ def test_heartbeat_0_on_both_sides_is_silence_that_lasts(make_umbel, mute):
     with umbel.client(heartbeat=0) as pooled, umbel.client(heartbeat=0) as pinned:
         pooled.declare("q")
         pinned.consume("q")
-        for client in (pooled, pinned):
+        for client, seconds in ((pooled, 6), (pinned, 0.1)):
             with pytest.raises(TimeoutError):
-                client.read_frame(6)
+                client.read_frame(seconds)
         pooled.publish("q", b"after a while")
         assert pinned.delivery().body == b"after a while"
 
@@ -96,20 +97,20 @@ def test_heartbeat_0_on_both_sides_is_silence_that_lasts(make_umbel, mute):
 def test_a_mute_client_is_found_within_two_intervals_and_a_mute_broker_does_not_hide_it(make_umbel, own_node):
     """The client's clock goes on while its broker is stopped, and a worker learns of the broker within two of ours."""
     umbel = make_umbel(own_node.url(), upstream_options='heartbeat = "2s"\n')
-    mute, worker = umbel.client(heartbeat=2, timeout=20), umbel.client(heartbeat=60, timeout=20)
+    mute, worker = umbel.client(heartbeat=2), umbel.client(heartbeat=60)
     mute.declare("q")
     worker.consume("q")
     own_node.pause()
     try:
         began = time.monotonic()
         with pytest.raises(Refused) as refused:
-            worker.next(timeout=15)
+            worker.next()
         assert refused.value.code == 320
-        assert 2 < time.monotonic() - began < 7, "two intervals of 2 s, and our tick"
+        assert 2 < time.monotonic() - began < 9, "two intervals of 2 s, our tick, and what a busy machine takes"
         with pytest.raises((EOFError, ConnectionResetError)):
             while True:
-                mute.read_frame(10)
-        assert time.monotonic() - began < 9
-        assert "heartbeats" in umbel.status()["upstreams"][0]["last_error"]
+                mute.read_frame()
+        assert time.monotonic() - began < 11
+        wait_until(lambda: umbel.status()["upstreams"][0]["last_error"] or "", lambda said: "heartbeats" in said, what="what the broker is said to lack")
     finally:
         own_node.resume()

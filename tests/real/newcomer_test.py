@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness import wire
-from harness.process import free_port, wait_for
+from harness.process import free_port, wait_equal, wait_for, wait_until
 from harness.umbel import BINARY
 
 # In a network of its own, where the default ports are nobody else's: {path: (status, text)} and the broker's refusal, as JSON.
@@ -21,23 +21,23 @@ fcntl.ioctl(s, 0x8914, struct.pack("16sH", b"lo", 0x49))
 umbel = subprocess.Popen([sys.argv[1], "run"], stderr=subprocess.PIPE, text=True)
 def get(path):
     try:
-        with urllib.request.urlopen("http://127.0.0.1:9673" + path, timeout=3) as answer:
+        with urllib.request.urlopen("http://127.0.0.1:9673" + path, timeout=20) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read().decode()
     except OSError:
         return 0, ""
-out, end = {}, time.monotonic() + 20
-while get("/healthz")[0] != 200 and time.monotonic() < end:
+out, end = {}, time.monotonic() + 30
+while (get("/healthz")[0] != 200 or "refused" not in get("/readyz")[1]) and time.monotonic() < end:
     time.sleep(0.05)
-c = socket.create_connection(("127.0.0.1", 5673), 5)
-c.settimeout(10)
+c = socket.create_connection(("127.0.0.1", 5673), 20)
+c.settimeout(20)
 c.sendall(b"AMQP\0\0\x09\x01")
 out["socket"] = c.recv(100).hex()
 for path in ("/healthz", "/readyz", "/status"):
     out[path] = get(path)
 umbel.terminate()
-out["log"] = umbel.communicate(timeout=20)[1]
+out["log"] = umbel.communicate(timeout=40)[1]
 out["exit"] = umbel.returncode
 print(json.dumps(out))
 """
@@ -49,7 +49,7 @@ def alone_in_a_network():
 
 @pytest.mark.skipif(not alone_in_a_network(), reason="unshare -n needs root: the default ports may be somebody else's here")
 def test_without_a_file_it_listens_on_5673_and_says_that_there_is_no_broker_on_5672():
-    done = subprocess.run(["unshare", "-n", sys.executable, "-c", ALONE, BINARY], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["unshare", "-n", sys.executable, "-c", ALONE, BINARY], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     assert out["/healthz"][0] == 200
@@ -68,7 +68,7 @@ def test_without_a_file_whoever_takes_the_port_is_named(node):
         taken.listen()
     except OSError:
         pass
-    done = subprocess.run([BINARY, "run"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([BINARY, "run"], capture_output=True, text=True, timeout=60)
     taken.close()
     assert done.returncode not in (0, 64)
     assert "127.0.0.1:5673" in done.stderr and "in use" in done.stderr.lower()
@@ -98,7 +98,7 @@ PLACES = ["2:8", "3:11", "5:8", "9:28", "9:48", "12:8", "13:29", "14:1"]
 def test_many_mistakes_are_told_at_once_each_with_its_line_and_column(command, place):
     file = place / "mistakes.toml"
     file.write_text(MISTAKES)
-    done = subprocess.run([BINARY, *command, file], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([BINARY, *command, file], capture_output=True, text=True, timeout=60)
     assert done.returncode == 64
     said = re.findall(rf"(?m)^{re.escape(str(file))}:(\d+:\d+): ", done.stdout + done.stderr)
     assert said == sorted(said, key=lambda at: [int(n) for n in at.split(":")])
@@ -125,10 +125,10 @@ def test_every_line_of_a_json_log_is_an_object_with_the_documented_fields(make_u
     relay.cut()
     umbel.write_config(log + "[[rules]]\nname = 7\n")
     umbel.reload()
-    wait_for(lambda: umbel.metric("umbel_config_last_reload_successful") == 0, 5)
+    wait_equal(lambda: umbel.metric("umbel_config_last_reload_successful"), 0, what="whether the last file was good")
     umbel.write_config(log)
     umbel.reload()
-    wait_for(lambda: umbel.metric("umbel_config_last_reload_successful") == 1, 5)
+    wait_equal(lambda: umbel.metric("umbel_config_last_reload_successful"), 1, what="whether the last file was good")
     assert umbel.stop() == 0
     lines = umbel.logged().splitlines()
     assert len(lines) > 8
@@ -146,20 +146,20 @@ def test_the_probes_tell_the_truth_while_the_broker_is_away(make_umbel, node, vh
         client.declare("q")
         client.publish("q", b"[]", headers={"task": "t", "id": "1"})
         # Confirmed: what was in flight at the cut might arrive twice.
-        wait_for(lambda: node.depth("q", vhost) == 1 and umbel.status()["counters"]["in_flight"] == 0, 10)
+        umbel.wait_settled(1)
+        assert node.depth("q", vhost) == 1
         assert umbel.get("/readyz")[0] == 200
         # No link of a client's is missed by anybody: what is said is to be true all the same.
         relay.black_hole()
         relay.reset()
-        wait_for(lambda: umbel.get("/readyz")[0] == 503, 10, what=lambda: umbel.get("/readyz"))
-        status, words = umbel.get("/readyz")
+        status, words = wait_until(lambda: umbel.get("/readyz"), lambda said: said[0] == 503)
         assert "nothing can take tasks" in words and "upstream default: down" in words
         assert umbel.get("/healthz")[0] == 200
         # It goes on taking what its producer says, up to the window.
         client.publish("q", b"[]", headers={"task": "t", "id": "2"})
         relay.heal()
-        wait_for(lambda: umbel.get("/readyz")[0] == 200, 15, what=lambda: umbel.get("/readyz"))
-    wait_for(lambda: node.depth("q", vhost) == 2, 10)
+        wait_until(lambda: umbel.get("/readyz"), lambda said: said[0] == 200)
+    wait_equal(lambda: node.depth("q", vhost), 2, what="the depth")
 
 
 def test_with_a_spool_it_is_ready_while_the_broker_is_away(make_umbel, place):
@@ -176,7 +176,7 @@ def test_a_wrong_password_is_403_to_that_client_and_its_neighbours_go_on(make_um
         with pytest.raises(wire.Refused) as refused:
             umbel.client(password="wrong", vhost=vhost)
         assert (refused.value.scope, refused.value.code) == ("connection", 403)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
         neighbour.select_confirms()
         neighbour.publish("q", b"x")
         assert neighbour.confirmed(1) == set()
@@ -193,12 +193,12 @@ def test_a_broker_that_is_not_there_is_told_within_the_connect_deadline_and_the_
     }[why]
     if why == "silent":
         relay.black_hole()
-    umbel = make_umbel(url, start=False, upstream_options='connect_timeout = "2s"')
+    umbel = make_umbel(url, start=False, upstream_options='connect_timeout = "1s"')
     umbel.start(ready=False)
-    wait_for(lambda: umbel.get("/healthz")[0] == 200, 10)
+    wait_equal(lambda: umbel.get("/healthz")[0], 200)
     began = time.monotonic()
     with pytest.raises((wire.Refused, EOFError, ConnectionResetError)):
-        umbel.client(timeout=10)
-    assert time.monotonic() - began < 4.5
+        umbel.client()
+    assert time.monotonic() - began < 4.8, "the default's are five seconds"
     address = url.rpartition("@")[2].removeprefix("amqp://").rstrip("/")
-    wait_for(lambda: any(address in line and words in line.lower() for line in umbel.logged().splitlines()), 5, what=umbel.logged)
+    wait_for(lambda: any(address in line and words in line.lower() for line in umbel.logged().splitlines()), what=umbel.logged)

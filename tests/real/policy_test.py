@@ -1,7 +1,6 @@
 """The repo's own config.toml at work on real tasks: what was asked for, what the broker got, what the worker ran, what the caller saw."""
 
 import re
-import time
 import tomllib
 import zlib
 
@@ -73,7 +72,7 @@ def test_a_task_nobody_speaks_of_stays(shop):
 def test_each_task_of_a_chain_finds_its_own_way(shop):
     before = len(shop.worker.executed())
     result = shop.run("chain(feeds_pull.si('a'), video_encode.si('b'), add.si(1, 2))()")
-    wait_for(lambda: len(shop.worker.executed()) >= before + 3, 15)
+    shop.worker.wait_executed(before + 3)
     assert [e["routing_key"] for e in shop.worker.executed()[before:]] == ["feeds", "media", "celery"], result
 
 
@@ -84,7 +83,7 @@ def test_routing_reads_every_serializer(shop, serializer, compression):
     if shop.age == "celery31" and serializer == "msgpack":
         pytest.skip("Celery 3.1 on Python 2.7 packs msgpack's keys as bytes: nobody newer sees a task in it (vector c31-py27-v1-msgpack)")
     task_id, given = shop.call("feeds_pull", options, "('u',)")
-    ran = wait_for(lambda: shop.worker.ran(task_id), 15)[0]
+    ran = wait_for(lambda: shop.worker.ran(task_id), what=shop.worker.logged)[0]
     assert ran["routing_key"] == "feeds"
 
 
@@ -109,28 +108,25 @@ def past(seconds=60):
 
 def test_an_expired_task_is_revoked_before_the_broker_sees_it_and_its_caller_is_told(shop):
     """`nobody` has no worker: only Umbel can have said it."""
-    began = time.monotonic()
     shop.run(f"late = add.apply_async((1, 1), queue='nobody', {past()})")
     with pytest.raises(ProducerError) as raised:
-        shop.run("late.get(timeout=10)")
+        shop.run("late.get(timeout=30)")
     assert raised.value.kind == "TaskRevokedError"
     assert "expired" in raised.value.text
-    assert time.monotonic() - began < 8
     assert shop.run("late.state") == "REVOKED"
     assert shop.nothing_in_broker("nobody")
 
 
 def test_a_task_whose_eta_lies_after_its_expiry_is_revoked_at_once(shop):
-    began = time.monotonic()
+    """Long before it expires."""
     with pytest.raises(ProducerError, match="TaskRevokedError"):
-        shop.run("add.apply_async((1, 1), queue='nobody', countdown=60, expires=30).get(timeout=10)")
-    assert time.monotonic() - began < 8
+        shop.run("add.apply_async((1, 1), queue='nobody', countdown=600, expires=300).get(timeout=60)")
 
 
 def test_the_event_of_an_expired_task_is_sent(shop):
     shop.listen()
     task_id = shop.run(f"add.apply_async((1, 1), queue='nobody', {past()}).id")
-    wait_for(lambda: ["task-revoked", task_id, True] in shop.heard(), 10, 0.2, what=shop.heard)
+    wait_for(lambda: ["task-revoked", task_id, True] in shop.heard(), every=0.2, what=shop.heard)
 
 
 def test_a_task_that_has_time_left_runs(shop):
@@ -139,7 +135,7 @@ def test_a_task_that_has_time_left_runs(shop):
 
 def test_remote_control_has_no_expiry(shop):
     """pidbox messages carry a float `expires`: they are no tasks."""
-    assert shop.run(f"app.control.inspect(['{shop.worker.node}'], timeout=5).ping()") == {shop.worker.node: {"ok": "pong"}}
+    assert shop.run(f"app.control.inspect(['{shop.worker.node}'], timeout=60).ping()") == {shop.worker.node: {"ok": "pong"}}
 
 
 # compression

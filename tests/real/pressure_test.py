@@ -12,7 +12,7 @@ import pytest
 
 from harness import umbel as umbel_of
 from harness import wire
-from harness.process import OPEN_FILES, wait_for
+from harness.process import OPEN_FILES, wait_equal, wait_for, wait_until
 from harness.wire import BODY, HEADER, METHOD, PROTOCOL, frame, header, method
 
 MIB = 1 << 20
@@ -43,7 +43,7 @@ def handshake(vhost, user="guest", password="guest"):
 def is_in(client):
     """Reads up to channel.open-ok."""
     w = wire.Wire.__new__(wire.Wire)
-    w.socket, w.buffer, w.timeout = client, b"", 20
+    w.socket, w.buffer, w.timeout = client, b"", 60
     while True:
         kind, channel, payload = w.read_frame()
         if kind == METHOD and channel == 1 and payload[:4] == struct.pack(">HH", 20, 11):
@@ -61,9 +61,9 @@ def test_out_of_descriptors_accepting_waits_quietly_and_goes_on(make_umbel, node
         assert bystander.confirmed(1) == set()
         hard = resource.prlimit(umbel.process.pid, resource.RLIMIT_NOFILE)[1]
         resource.prlimit(umbel.process.pid, resource.RLIMIT_NOFILE, (64, hard))
-        crowd = [socket.create_connection(umbel.address, 5) for _ in range(150)]
+        crowd = [socket.create_connection(umbel.address, 30) for _ in range(150)]
         try:
-            wait_for(lambda: "could not be accepted" in umbel.logged(), 10, what="a line in the log")
+            wait_for(lambda: "could not be accepted" in umbel.logged(), what="a line in the log")
             began, worked, lines = time.monotonic(), processor_seconds(umbel), umbel.logged().count("could not be accepted")
             for n in range(30):
                 bystander.publish("q", b"during")
@@ -100,7 +100,7 @@ def test_thousands_that_say_nothing_cost_little_and_are_let_go(make_umbel, node,
     with umbel.client(vhost=vhost) as bystander:
         bystander.declare("q")
         before, open_before = resident(umbel), descriptors(umbel)
-        crowd = [socket.create_connection(umbel.address, 10) for _ in range(min(6000, most))]
+        crowd = [socket.create_connection(umbel.address, 30) for _ in range(min(6000, most))]
         for s in crowd[::2]:
             s.sendall(b"AMQP")
         slowest = 0.0
@@ -109,8 +109,8 @@ def test_thousands_that_say_nothing_cost_little_and_are_let_go(make_umbel, node,
             bystander.call(1, "queue.declare", queue="q", passive=True)
             slowest = max(slowest, time.monotonic() - began)
         assert resident(umbel) - before < 8192 * len(crowd), "8 KiB each at most"
-        assert slowest < 1
-        wait_for(lambda: descriptors(umbel) <= open_before + 5, 30, 0.2, what="all of them let go")
+        assert slowest < 4, "they are let go after five"
+        wait_until(lambda: descriptors(umbel), lambda now: now <= open_before + 5, 60, 0.2, what=f"descriptors, {open_before} before")
         bystander.call(1, "queue.declare", queue="q", passive=True)
         for s in crowd:
             s.close()
@@ -127,7 +127,7 @@ def test_a_herd_of_two_thousand_is_served_over_a_few_links(make_umbel, node, vho
 
     def come(count):
         for _ in range(count):
-            s = socket.create_connection(umbel.address, 20)
+            s = socket.create_connection(umbel.address, 60)
             herd.append(s)
             s.sendall(said)
 
@@ -144,9 +144,9 @@ def test_a_herd_of_two_thousand_is_served_over_a_few_links(make_umbel, node, vho
     wait(list(herd))
     assert len(late) == 2000
     print(f"2,000 clients were in after {max(late):.1f} s")
-    assert max(late) < 20, "under 5 s on a machine of one's own"
+    assert max(late) < 60, "under 5 s on a machine of one's own"
     assert node.connections() - links_before <= 4
-    wait_for(lambda: node.depth("herd", vhost) == 2000, 20, what="every publish")
+    wait_equal(lambda: node.depth("herd", vhost), 2000, 60, what="the depth")
     for s in herd:
         s.close()
 
@@ -162,21 +162,21 @@ def test_clients_killed_in_the_middle_of_everything_leave_nothing(make_umbel, no
         assert bystander.confirmed(1) == set()
         before, memory, links = descriptors(umbel), resident(umbel), node.connections()
         for n in range(1000):
-            s = socket.create_connection(umbel.address, 10)
+            s = socket.create_connection(umbel.address, 30)
             s.sendall(whole[:(n * 97) % len(whole)])
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             s.close()
-        wait_for(lambda: descriptors(umbel) <= before + 4, 20, 0.1, what="descriptors back")
-        wait_for(lambda: umbel.status()["sessions"]["total"] == 1, 10, 0.1, what="sessions gone")
+        wait_until(lambda: descriptors(umbel), lambda now: now <= before + 4, every=0.1, what=f"descriptors, {before} before")
+        wait_equal(lambda: umbel.status()["sessions"]["total"], 1, every=0.1, what="sessions")
         assert resident(umbel) - memory < 40 * MIB
-        assert node.connections() <= links + 2
+        wait_until(node.connections, lambda now: now <= links + 2, what=f"connections at the broker, {links} before")
         assert bystander.depth("q") == 1, "no part of a message was published"
 
 
 def test_what_waits_is_bounded_by_the_configured_memory(make_umbel, own_node):
     """A broker that has stopped dead, 60 producers of a megabyte each, again and again (FAULTS 48)."""
     umbel = make_umbel(own_node.url(), '[limits]\nmemory_bytes = "32MiB"\n')
-    clients = [umbel.client(timeout=10) for _ in range(60)]
+    clients = [umbel.client() for _ in range(60)]
     for c in clients:
         c.select_confirms()
         c.publish("nowhere", b"x")
@@ -193,7 +193,7 @@ def test_what_waits_is_bounded_by_the_configured_memory(make_umbel, own_node):
                 peak = max(peak, resident(umbel))
         assert peak - before < 4 * 32 * MIB, f"{(peak - before) // MIB} MiB for 180 MiB of publishes"
         # What the kernel still holds is read later, and refused then.
-        wait_for(lambda: umbel.metric("umbel_limits_hit_total", limit="memory") + umbel.metric("umbel_limits_hit_total", limit="window") > 0, 10, 0.1)
+        wait_for(lambda: umbel.metric("umbel_limits_hit_total", limit="memory") + umbel.metric("umbel_limits_hit_total", limit="window") > 0, every=0.1)
         assert resident(umbel) - before < 4 * 32 * MIB
     finally:
         own_node.resume()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.process import wait_for
+from harness.process import wait_equal
 from harness.wire import Refused
 
 
@@ -10,7 +10,7 @@ def test_publishes_arrive_in_order_and_whole(client, direct):
     client.declare("q")
     for i in range(300):
         client.publish("q", b"%d" % i, headers={"n": i}, delivery_mode=2)
-    wait_for(lambda: direct.depth("q") == 300)
+    wait_equal(lambda: direct.depth("q"), 300, what="the depth")
     assert [m.body for m in direct.drain("q")] == [b"%d" % i for i in range(300)]
 
 
@@ -19,7 +19,7 @@ def test_a_body_of_many_frames_is_whole(client, direct):
     body = bytes(range(256)) * 8192
     client.publish("q", body)
     client.publish("q", b"")
-    wait_for(lambda: direct.depth("q") == 2)
+    wait_equal(lambda: direct.depth("q"), 2, what="the depth")
     assert [m.body for m in direct.drain("q")] == [body, b""]
 
 
@@ -28,7 +28,7 @@ def test_small_frames_of_a_client_are_joined_and_cut_as_the_sides_agreed(via, vh
     body = b"0123456789abcdef" * 20000
     with via.client(vhost=vhost, frame_max=4096) as client:
         client.publish("q", body)
-        wait_for(lambda: direct.depth("q") == 1)
+        wait_equal(lambda: direct.depth("q"), 1, what="the depth")
         assert client.get("q").body == body
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from harness.process import wait_for
+from harness.process import wait_at_least, wait_for
 
 
 def task(client, name, queue="celery"):
@@ -32,21 +32,21 @@ def test_sighup_reloads(make_umbel, node, vhost):
     assert reaches(umbel, node, vhost, "one")
     umbel.write_config(route_to("two"))
     umbel.reload()
-    wait_for(lambda: reaches(umbel, node, vhost, "two"), 5)
+    wait_for(lambda: reaches(umbel, node, vhost, "two"))
 
 
 def test_a_changed_file_is_noticed(make_umbel, node, vhost):
     umbel = make_umbel(node.url(), route_to("one"))
     assert reaches(umbel, node, vhost, "one")
     umbel.config.write_text(umbel.toml(route_to("two")))
-    wait_for(lambda: reaches(umbel, node, vhost, "two"), 10)
+    wait_for(lambda: reaches(umbel, node, vhost, "two"))
 
 
 def test_a_file_replaced_by_rename_is_noticed(make_umbel, node, vhost):
     umbel = make_umbel(node.url(), route_to("one"))
     for queue in ("two", "three", "four"):
         umbel.write_config(route_to(queue))
-        wait_for(lambda: reaches(umbel, node, vhost, queue), 10)
+        wait_for(lambda: reaches(umbel, node, vhost, queue))
 
 
 def test_a_symlink_swap_as_kubernetes_does_it_is_noticed(make_umbel, node, vhost, place):
@@ -63,18 +63,18 @@ def test_a_symlink_swap_as_kubernetes_does_it_is_noticed(make_umbel, node, vhost
     assert reaches(umbel, node, vhost, "one")
     (mount / "..data_tmp").symlink_to("..v2")
     (mount / "..data_tmp").replace(mount / "..data")
-    wait_for(lambda: reaches(umbel, node, vhost, "two"), 10)
+    wait_for(lambda: reaches(umbel, node, vhost, "two"))
 
 
 def test_a_bad_file_changes_nothing_and_is_reported(make_umbel, node, vhost):
     umbel = make_umbel(node.url(), route_to("one"))
     umbel.write_config('[[rules]]\nname = "broken"\nmatch = { tsk = "x" }\n')
     umbel.reload()
-    wait_for(lambda: "tsk" in umbel.logged(), 5, what="the log to name the key")
+    wait_for(lambda: "tsk" in umbel.logged(), what="the log to name the key")
     assert umbel.process.alive() and reaches(umbel, node, vhost, "one")
     umbel.write_config(route_to("two"))
     umbel.reload()
-    wait_for(lambda: reaches(umbel, node, vhost, "two"), 5)
+    wait_for(lambda: reaches(umbel, node, vhost, "two"))
 
 
 def test_reloads_under_load_lose_nothing_and_mix_nothing(make_umbel, node, vhost):
@@ -99,18 +99,20 @@ def test_reloads_under_load_lose_nothing_and_mix_nothing(make_umbel, node, vhost
 
         turner = threading.Thread(target=turn, daemon=True)
         turner.start()
-        for i in range(2000):
-            task(client, "t")
-            if i % 20 == 0:
-                time.sleep(0.005)
+        sent, end = 0, time.monotonic() + 60
+        while sent < 2000 or not (direct.depth("to1") and direct.depth("to2")):
+            assert time.monotonic() < end, "no reload took effect under load"
+            for _ in range(20):
+                task(client, "t")
+            sent += 20
+            time.sleep(0.005)
         stop.set()
         turner.join()
-        assert client.confirmed(2000) == set()
+        assert client.confirmed(sent) == set()
         got = {n: direct.drain(f"to{n}") for n in (1, 2)}
-    assert sum(map(len, got.values())) == 2000
+    assert sum(map(len, got.values())) == sent
     for n, messages in got.items():
-        assert {m.properties["priority"] for m in messages} <= {n}
-    assert all(got.values()), "no reload took effect under load"
+        assert {m.properties["priority"] for m in messages} == {n}
 
 
 def test_connections_live_through_a_reload(make_umbel, node, vhost):
@@ -118,10 +120,16 @@ def test_connections_live_through_a_reload(make_umbel, node, vhost):
     with umbel.client(vhost=vhost) as client:
         client.declare("q")
         client.consume("q")
-        before = node.connections()
+        client.publish("q", b"before")
+        assert client.delivery().body == b"before"
+
+        def links():
+            return {link["id"] for link in umbel.status()["upstreams"][0]["links"]}
+
+        before, reloads = links(), umbel.metric("umbel_config_reloads_total")
         umbel.write_config(route_to("two"))
         umbel.reload()
-        time.sleep(0.5)
+        wait_at_least(lambda: umbel.metric("umbel_config_reloads_total"), reloads + 1, what="reloads")
         client.publish("q", b"x")
         assert client.delivery().body == b"x"
-        assert node.connections() >= before
+        assert before <= links()

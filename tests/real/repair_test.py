@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from harness.process import wait_for
-from harness.spooled import in_order, publish_all, settled, waiting
+from harness.process import wait_equal
+from harness.spooled import in_order, publish_all, settle, waiting
 
 COUNT = 200
 
@@ -48,9 +48,9 @@ def accepted(spooled, user):
         for n in range(COUNT):
             task(client, n)
             task(client, n, "other")
-        assert client.confirmed(2 * COUNT, timeout=20) == set(), "the disk has them"
+        assert client.confirmed(2 * COUNT) == set(), "the disk has them"
         client.bye()
-    assert waiting(umbel) == 2 * COUNT
+    wait_equal(lambda: waiting(umbel), 2 * COUNT, what="on disk")
     # What waits in memory is looked at once a second.
     time.sleep(1.5)
     return umbel
@@ -82,14 +82,14 @@ def test_revoked_permissions_keep_what_was_accepted_until_they_are_given_back(sp
     permit(node, user, spooled.vhost, "^$")
     refusals = NoHotLoop(lambda: closes(node), 6)  # one is enough for all that go there
     spooled.over()
-    wait_for(lambda: aside(accepted) == 2 * COUNT, 20, what=lambda: f"all put aside, {aside(accepted)} are")
+    wait_equal(lambda: aside(accepted), 2 * COUNT, what="put aside")
     refusals.holds()
     assert waiting(accepted) == 2 * COUNT, "nothing is lost"
     assert "403" in str(accepted.status()["upstreams"][0]["last_error"])
     permit(node, user, spooled.vhost, ".*")
-    wait_for(lambda: settled(accepted), 30, what=lambda: f"all gone, {waiting(accepted)} wait")
+    settle(accepted)
     assert in_order(arrived(spooled)) == in_order(arrived(spooled, "other")) == list(range(COUNT))
-    assert aside(accepted) == 0
+    wait_equal(lambda: aside(accepted), 0, what="put aside")
     assert accepted.metric("umbel_spool_put_aside_total") >= 2 * COUNT
     assert accepted.stop() == 0
 
@@ -101,7 +101,7 @@ def test_a_rotated_password_keeps_what_was_accepted_until_somebody_comes_with_th
     dials.holds()
     assert waiting(accepted) == 2 * COUNT
     with spooled.client(accepted, user=user, password="new") as client:
-        wait_for(lambda: settled(accepted), 30, what=lambda: f"all gone, {waiting(accepted)} wait")
+        settle(accepted)
         client.bye()
     assert in_order(arrived(spooled)) == list(range(COUNT))
     assert accepted.stop() == 0
@@ -115,11 +115,11 @@ def test_a_deleted_vhost_keeps_what_was_accepted_until_it_and_its_queues_are_the
     assert waiting(accepted) == 2 * COUNT
     node.add_vhost(spooled.vhost)
     node.add_vhost(spooled.vhost, user)
-    wait_for(lambda: aside(accepted) == 2 * COUNT, 30, what="no queue takes them")
+    wait_equal(lambda: aside(accepted), 2 * COUNT, what="put aside")
     with node.client(vhost=spooled.vhost) as operator:
         operator.declare("q")
         operator.declare("other")
-    wait_for(lambda: settled(accepted), 40, what=lambda: f"all gone, {waiting(accepted)} wait")
+    settle(accepted)
     assert in_order(arrived(spooled)) == in_order(arrived(spooled, "other")) == list(range(COUNT))
     assert accepted.stop() == 0
 
@@ -128,15 +128,15 @@ def test_a_deleted_queue_keeps_its_tasks_and_holds_up_nobody_else_s(spooled, acc
     with node.client(vhost=spooled.vhost) as operator:
         operator.call(1, "queue.delete", queue="q")
         spooled.over()
-        wait_for(lambda: operator.depth("other") == COUNT, 20)
-        wait_for(lambda: aside(accepted) == COUNT, 20, what=lambda: f"{accepted.status()}")
+        wait_equal(lambda: operator.depth("other"), COUNT, what="the depth of the other queue")
+        wait_equal(lambda: aside(accepted), COUNT, what="put aside")
         # What comes now is not behind it.
         with spooled.client(accepted, user=user, password="pw") as client:
             client.select_confirms()
             task(client, COUNT, "other")
             assert client.confirmed(1) == set()
         operator.declare("q")
-    wait_for(lambda: settled(accepted), 30, what=lambda: f"all gone, {waiting(accepted)} wait")
+    settle(accepted)
     assert in_order(arrived(spooled)) == list(range(COUNT))
     assert in_order(arrived(spooled, "other")) == list(range(COUNT + 1))
     assert accepted.stop() == 0
@@ -153,16 +153,16 @@ def test_a_missing_exchange_keeps_what_goes_there_over_a_restart_and_for_a_repla
         for n in range(COUNT):
             task(client, n, exchange="x")
         publish_all(client, 0, 10)
-        assert client.confirmed(COUNT + 10, timeout=20) == set()
+        assert client.confirmed(COUNT + 10) == set()
         client.bye()
     with spooled.node.client(vhost=spooled.vhost) as operator:
         operator.call(1, "exchange.delete", exchange="x")
         spooled.over()
-        wait_for(lambda: aside(umbel) == COUNT, 20)
-        wait_for(lambda: operator.depth("q") == 10, 10, what="the others to go")
+        wait_equal(lambda: aside(umbel), COUNT, what="put aside")
+        wait_equal(lambda: operator.depth("q"), 10, what="the depth")
         umbel.kill()
         umbel = spooled.umbel('tier = "durable"\n')
-        wait_for(lambda: aside(umbel) == COUNT, 20, what="it is tried and refused in the next life, too")
+        wait_equal(lambda: aside(umbel), COUNT, what="put aside")
         assert umbel.stop() == 0
         assert f" {COUNT}  404 NOT_FOUND - no exchange 'x'" in spooled.command("ls").stdout
         assert {json.loads(line)["refused"][:3] for line in spooled.command("export").stdout.splitlines()} == {"404"}
@@ -185,9 +185,9 @@ def test_what_a_client_that_has_gone_left_in_memory_is_kept_too(spooled, node, u
         client.bye()
     permit(node, user, spooled.vhost, "^$")
     spooled.over()
-    wait_for(lambda: aside(umbel) == 10, 20)
+    wait_equal(lambda: aside(umbel), 10, what="put aside")
     permit(node, user, spooled.vhost, ".*")
-    wait_for(lambda: settled(umbel), 30)
+    settle(umbel)
     assert in_order(arrived(spooled)) == list(range(10))
     assert umbel.stop() == 0
 
@@ -201,13 +201,13 @@ def test_what_a_broker_will_never_take_is_not_tried_in_a_circle(spooled):
         spooled.outage()
         for n in range(20):
             client.publish("q", b"%d" % n, delivery_mode=2, **({"expiration": "soon"} if n % 10 == 5 else {}))
-        client.confirmed(20, timeout=20)
+        client.confirmed(20)
         client.bye()
     before = closes(spooled.node)
     spooled.over()
-    wait_for(lambda: aside(umbel) == 2, 20)
-    time.sleep(8)
-    assert closes(spooled.node) - before <= 10
+    wait_equal(lambda: aside(umbel), 2, what="put aside")
+    time.sleep(5)
+    assert closes(spooled.node) - before <= 8
     assert waiting(umbel) == 2
     assert in_order(spooled.arrived()) == [n for n in range(20) if n % 10 != 5]
     assert umbel.stop() == 0

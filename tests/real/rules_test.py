@@ -11,7 +11,7 @@ import pytest
 from harness import venvs, wire
 from harness.celery import Producer, Worker
 from harness.pair import Pair
-from harness.process import wait_for
+from harness.process import wait_equal, wait_for
 from harness.rules import RULES
 
 PAST = "expires=__import__('datetime').datetime.utcnow() - __import__('datetime').timedelta(seconds=60)"
@@ -46,7 +46,7 @@ def test_override_beats_the_producer_s_own_queue(room):
 def test_a_split_follows_its_weights(room, node):
     room.run("[stats_hourly.apply_async(headers={'how': 'split'}) and None for i in range(400)]")
     with node.client(vhost=room.vhost) as direct:
-        wait_for(lambda: (direct.depth("most") or 0) + (direct.depth("few") or 0) == 400, 15)
+        wait_equal(lambda: (direct.depth("most") or 0) + (direct.depth("few") or 0), 400, what="both depths together")
         most = direct.depth("most")
     assert 240 <= most <= 360, f"{most} of 400 went where three of four should"
 
@@ -136,22 +136,22 @@ def test_late_ones_can_be_nacked(room, ruled):
 
 def test_a_task_that_expired_in_its_queue_is_revoked_at_the_worker_s_door(room, ruled, node):
     """Where a rule asks for it, what a broker kept too long is not delivered: the caller is told, the message is acknowledged."""
-    soon = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=0.7)).isoformat()
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2.5)
     with ruled.client(vhost=room.vhost) as client, ruled.client(vhost=room.vhost) as worker, node.client(vhost=room.vhost) as direct:
         replies = direct.declare("", exclusive=True)
         client.declare("door")
-        headers = {"task": "proj.tasks.add", "id": "at-the-door", "expires": soon, "how": "on-delivery", "lang": "py", "retries": 0, "ignore_result": False}
+        headers = {"task": "proj.tasks.add", "id": "at-the-door", "expires": soon.isoformat(), "how": "on-delivery", "lang": "py", "retries": 0, "ignore_result": False}
         client.publish("door", b"[[1, 1], {}, {}]", headers=headers, content_type="application/json", content_encoding="utf-8",
                        correlation_id="at-the-door", reply_to=replies, delivery_mode=2)
         client.publish("door", b"in time", content_type="text/plain")
-        wait_for(lambda: direct.depth("door") == 2)
-        time.sleep(1)
+        wait_equal(lambda: direct.depth("door"), 2, what="the depth")
+        time.sleep(max(0.0, (soon - datetime.datetime.now(datetime.timezone.utc)).total_seconds()) + 0.1)
         worker.consume("door", no_ack=False)
         assert worker.delivery().body == b"in time"
-        wait_for(lambda: direct.depth(replies) == 1, 5, what="the REVOKED result")
+        wait_equal(lambda: direct.depth(replies), 1, what="the depth of the caller's queue")
         result = json.loads(direct.get(replies).body)
         assert (result["status"], result["task_id"]) == ("REVOKED", "at-the-door")
-    wait_for(lambda: node.depth("door", room.vhost) == 1, what="what was in time, unacknowledged, to return, and nothing else")
+    wait_equal(lambda: node.depth("door", room.vhost), 1, what="what was in time, unacknowledged, and returns,")
 
 
 def test_late_ones_can_pass(room):
@@ -184,7 +184,7 @@ def test_an_expiry_is_imposed_in_a_body_of_protocol_1_and_a_worker_runs_it(room,
     """Protocol 1 says everything in its body: that is rewritten, in its own serializer and codec, and nothing else of it changes."""
     old = processes(Producer, ruled.url(vhost=room.vhost), settings={"task_protocol": 1})
     options = how("impose", f"serializer={serializer!r}, compression={compression!r}")
-    assert old.run(f"add.apply_async((20, 22), {options}).get(timeout=20)") == 42
+    assert old.run(f"add.apply_async((20, 22), {options}).get(timeout=60)") == 42
     old.run(f"add.apply_async((1, 1), queue='dated', {options}) and None")
     message = room.in_broker("dated")
     body = bz2.decompress(message.body) if compression else message.body
@@ -209,7 +209,7 @@ def test_each_codec_is_kombu_s_own(room, codec):
     message = room.in_broker("packed")
     assert message.headers["compression"] == CONTENT_TYPES[codec]
     assert len(message.body) < given["bytes"] / 5
-    assert room.run(f"(lambda r: r.get(timeout=20))(echo.apply_async(('umbel ' * 1000,), {how(codec)}))") == "umbel " * 1000
+    assert room.run(f"(lambda r: r.get(timeout=60))(echo.apply_async(('umbel ' * 1000,), {how(codec)}))") == "umbel " * 1000
 
 
 @pytest.mark.parametrize("encoding, packed", [("utf-8", True), ("binary", True), (None, True), ("latin-1", False), ("utf-16", False), ("koi8-r", False)])
@@ -221,7 +221,7 @@ def test_a_body_is_packed_only_under_an_encoding_that_leaves_packed_bytes_alone(
         for queue in ("under", "celery"):
             client.declare(queue)
             client.publish(queue, body, headers=headers, content_type="application/json", content_encoding=encoding, correlation_id=headers["id"], delivery_mode=2)
-        wait_for(lambda: room.worker.ran(headers["id"]), 10)
+        wait_for(lambda: room.worker.ran(headers["id"]), what=room.worker.logged)
     message = room.in_broker("under")
     assert ("compression" in message.headers, message.body == body) == (packed, not packed)
 
@@ -235,7 +235,7 @@ def test_workers_of_old_read_what_we_compress(ruled, node, vhost, place, age, pr
     producer = processes(Producer, ruled.url(vhost=vhost), venv=age)
     codecs = ["zlib", "bzip2"] if age == "celery31" else list(CONTENT_TYPES)
     for codec in codecs:
-        assert producer.run(f"echo.apply_async(('umbel ' * 1000,), {how(codec)}).get(timeout=20)") == "umbel " * 1000, codec
+        assert producer.run(f"echo.apply_async(('umbel ' * 1000,), {how(codec)}).get(timeout=60)") == "umbel " * 1000, codec
     assert len(worker.executed()) == len(codecs)
 
 
@@ -246,7 +246,7 @@ def test_a_plain_body_under_a_compression_header_is_repaired(room, ruled):
     body = b'[[20, 22], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
     with ruled.client(vhost=room.vhost) as client:
         client.publish("celery", body, headers=headers, content_type="application/json", content_encoding="utf-8", correlation_id="repaired", delivery_mode=2)
-        wait_for(lambda: room.worker.ran("repaired"), 10)
+        wait_for(lambda: room.worker.ran("repaired"), what=room.worker.logged)
 
 
 @pytest.mark.old
@@ -261,9 +261,9 @@ def test_what_celery_5_3_4_retries_compressed_runs_only_where_it_is_repaired(mak
     producer = processes(Producer, umbel.url(vhost=vhost), venv="celery53", settings={"result_backend": "disabled://"})
     task_id = producer.run("stumble.apply_async((2,), compression='gzip').id")
     if repair:
-        wait_for(lambda: [e["retries"] for e in worker.ran(task_id)] == [0, 1, 2], 15, what=worker.logged)
+        wait_for(lambda: [e["retries"] for e in worker.ran(task_id)] == [0, 1, 2], 60, what=worker.logged)
     else:
-        wait_for(lambda: "Can't decode message body" in worker.logged(), 15, what=worker.logged)
+        wait_for(lambda: "Can't decode message body" in worker.logged(), 60, what=worker.logged)
         assert [e["retries"] for e in worker.ran(task_id)] == [0]
 
 
@@ -296,12 +296,13 @@ def test_a_rate_lets_its_burst_through_and_keeps_the_rest(room, ruled, node):
     with ruled.client(vhost=room.vhost) as client, node.client(vhost=room.vhost) as direct:
         client.declare("rated")
         client.select_confirms()
+        began = time.monotonic()
         for i in range(40):
             client.publish("rated", b"[[1, 1], {}, {}]", headers={"task": "t", "id": str(i), "how": "rate"}, content_type="application/json")
         assert client.confirmed(40) == set()
         through = direct.depth("rated")
-        assert 10 <= through <= 13
-        wait_for(lambda: direct.depth("too-many") == 40 - through, 5)
+        assert 10 <= through <= 11 + (time.monotonic() - began), "ten, and one a second"
+        wait_equal(lambda: direct.depth("too-many"), 40 - through, what="the depth of the others")
 
 
 def test_a_serializer_can_be_kept_out(room):
@@ -324,7 +325,7 @@ def test_a_whole_policy_can_be_dry(make_umbel, node, vhost):
         client.declare("celery")
         header = wire.header(2, headers=vector, content_type="application/json")
         client.publish("celery", b"[]", header_payload=header)
-        wait_for(lambda: direct.depth("celery") == 1)
+        wait_equal(lambda: direct.depth("celery"), 1, what="the depth")
         assert direct.get("celery").header == header
 
 
@@ -343,7 +344,7 @@ def test_a_route_to_what_is_missing_and_may_not_be_made_costs_no_task(make_umbel
         for i in range(5):
             client.publish("celery", b"[[], {}, {}]", headers={"task": "t", "id": f"{i}"}, content_type="application/json")
         assert client.confirmed(5) == set()
-        wait_for(lambda: direct.depth("celery") == 5, 10)
+        wait_equal(lambda: direct.depth("celery"), 5, what="the depth")
 
 
 def test_a_body_that_cannot_be_read_is_forwarded_untouched(ruled, room, node):
@@ -351,7 +352,7 @@ def test_a_body_that_cannot_be_read_is_forwarded_untouched(ruled, room, node):
         direct.declare("strange")
         for body, kind in ((b"\x80\x04not a pickle", "application/x-python-serialize"), (b"{not json", "application/json"), (b"\xff" * 20, "application/x-msgpack")):
             client.publish("strange", body, content_type=kind, content_encoding="binary", headers={})
-            wait_for(lambda: direct.depth("strange") == 1)
+            wait_equal(lambda: direct.depth("strange"), 1, what="the depth")
             assert direct.get("strange").body == body
 
 
@@ -366,7 +367,7 @@ def test_a_route_may_lead_to_another_broker(make_umbel, node, own_node):
         client.publish("celery", b"[[], {}, {}]", headers={"task": "eu.pay", "id": "e1"}, content_type="application/json")
         client.publish("celery", b"[[], {}, {}]", headers={"task": "us.pay", "id": "u1"}, content_type="application/json")
         assert client.confirmed(2) == set()
-    wait_for(lambda: own_node.depth("celery-eu") == 1, 10)
+    wait_equal(lambda: own_node.depth("celery-eu"), 1, what="the depth")
     with node.client() as direct:
         assert [m.headers["id"] for m in direct.drain("celery")] == ["u1"]
         direct.call(1, "queue.delete", queue="celery")

@@ -11,7 +11,7 @@ import pytest
 from harness import wire
 from harness.authority import Authority
 from harness.celery import Producer, Worker
-from harness.process import free_port, wait_for
+from harness.process import free_port, wait_equal, wait_for
 from harness.rabbit4 import new_node
 from harness.wire import Refused
 
@@ -110,7 +110,7 @@ def works(client, queue="q"):
     client.declare(queue)
     client.call(1, "queue.purge", queue=queue)
     client.publish(queue, b"over TLS")
-    wait_for(lambda: client.depth(queue) == 1, 5, what="the message")
+    wait_equal(lambda: client.depth(queue), 1, what="the depth")
     assert client.get(queue).body == b"over TLS"
 
 
@@ -150,7 +150,7 @@ def test_a_rule_sees_whom_the_certificate_names(external_to_password, authority)
             client.declare("celery")
             task(client, "celery")
             client.declare(queue)
-            wait_for(lambda: client.depth(queue) == 1, 5, what=f"{name}'s task in {queue}")
+            wait_equal(lambda: client.depth(queue), 1, what=f"{name}'s tasks in {queue}")
             client.get(queue)
 
 
@@ -161,7 +161,7 @@ def test_a_certificate_gets_in_while_the_broker_is_away(external_to_password, tl
         works(client)
     tls_node.pause()
     try:
-        external_to_password.client(tls=tls, mechanism="EXTERNAL", timeout=3).close()
+        external_to_password.client(tls=tls, mechanism="EXTERNAL").close()
     finally:
         tls_node.resume()
 
@@ -212,7 +212,7 @@ def test_who_says_external_without_a_certificate_is_not_lent_ours(make_umbel, tl
     umbel = make_umbel(f"amqps://localhost:{tls_node.tls_port}", upstream_options=upstream_tls(authority.cert, authority.issue("umbel")))
     before = users_seen(tls_node)
     with pytest.raises((EOFError, ConnectionResetError)):
-        umbel.client(mechanism="EXTERNAL", timeout=6)
+        umbel.client(mechanism="EXTERNAL")
     assert users_seen(tls_node) - before == set()
     with umbel.client(user="umbel", password="pass") as client:
         assert offered(client) == {"PLAIN", "AMQPLAIN"}
@@ -229,7 +229,7 @@ def test_a_client_without_a_good_certificate_is_not_let_in(external_to_password,
         with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
             external_to_password.client(tls=context(authority, cert))
         works(bystander)
-    assert "TLS handshake failed" in external_to_password.logged()
+    wait_for(lambda: "TLS handshake failed" in external_to_password.logged(), what=external_to_password.logged)
 
 
 def test_a_plaintext_client_on_the_tls_port_hears_no_amqp(external_to_password, authority):
@@ -238,7 +238,7 @@ def test_a_plaintext_client_on_the_tls_port_hears_no_amqp(external_to_password, 
             rude.write(wire.PROTOCOL)
             got = b""
             with contextlib.suppress(ConnectionResetError):
-                while piece := rude.read_some(5):
+                while piece := rude.read_some(30):
                     got += piece
         assert b"AMQP" not in got and len(got) < 16, "an alert at most"
         works(bystander)
@@ -251,13 +251,13 @@ def test_a_tls_client_on_the_plaintext_port_is_told_what_is_spoken_there(umbel, 
 
 def test_who_does_not_finish_its_tls_handshake_is_let_go(make_umbel, node, server_cert):
     umbel = make_umbel(node.url(), "[limits]\nhandshake_timeout = \"1s\"\n", listen=listen(server_cert))
-    with wire.Wire(umbel.address, 8) as slow:
+    with wire.Wire(umbel.address) as slow:
         slow.write(b"\x16\x03\x01")
         began = time.monotonic()
         with contextlib.suppress(ConnectionResetError):
-            while slow.read_some(8):
+            while slow.read_some(30):
                 pass
-        assert 0.5 < time.monotonic() - began < 4
+        assert 0.5 < time.monotonic() - began < 8, "the default's are ten seconds"
 
 
 # which brokers are not spoken to
@@ -278,7 +278,7 @@ class Listener:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self.socket.accept()
-                client.settimeout(5)
+                client.settimeout(30)
                 self.raw.append(client.recv(5, socket.MSG_PEEK))
                 with contextlib.suppress(OSError):
                     with self.context.wrap_socket(client, server_side=True) as spoken:
@@ -299,13 +299,13 @@ def test_a_broker_whose_certificate_is_not_good_is_refused_and_nothing_is_said_t
     time.sleep(1.1 if what == "expired" else 0)
     try:
         umbel = make_umbel(f"amqps://umbel:pass@localhost:{broker.port}", upstream_options=upstream_tls(authority.cert), start=False).start(ready=False)
-        wait_for(lambda: umbel.get("/healthz")[0] == 200, 10, what="life")
+        wait_equal(lambda: umbel.get("/healthz")[0], 200)
         with pytest.raises(Refused) as refused:
-            umbel.client(timeout=15)
+            umbel.client()
         assert refused.value.code == 320
         assert f"amqps://localhost:{broker.port}" in refused.value.text
         lines = lambda: [l for l in umbel.logged().splitlines() if "could not be reached" in l and f"localhost:{broker.port}" in l]
-        wait_for(lines, 5, what="the log to say so, with the next tick")
+        wait_for(lines, what=umbel.logged)
         assert says in lines()[-1], lines()
         assert broker.told == [], "nothing after the handshake"
         assert all(first[:2] == b"\x16\x03" for first in broker.raw), "and no plaintext"
@@ -318,7 +318,7 @@ def test_the_broker_s_name_is_asked_for_and_must_be_the_certificate_s(make_umbel
     try:
         umbel = make_umbel(f"amqps://localhost:{broker.port}", upstream_options=upstream_tls(authority.cert, server_name="rabbit.example"), start=False)
         umbel.start(ready=False)
-        wait_for(lambda: broker.told, 10, what="a handshake")
+        wait_for(lambda: broker.told, what="a handshake")
         assert broker.names[0] == "rabbit.example"
         assert broker.told[0] == wire.PROTOCOL
     finally:
@@ -327,10 +327,10 @@ def test_the_broker_s_name_is_asked_for_and_must_be_the_certificate_s(make_umbel
 
 def test_amqps_to_a_plaintext_port_never_falls_back(make_umbel, node, authority):
     umbel = make_umbel(f"amqps://guest:guest@localhost:{node.port}", upstream_options=upstream_tls(authority.cert), start=False).start(ready=False)
-    wait_for(lambda: umbel.get("/healthz")[0] == 200, 10, what="life")
+    wait_equal(lambda: umbel.get("/healthz")[0], 200)
     with pytest.raises(Refused, match="320"):
-        umbel.client(timeout=15)
-    wait_for(lambda: f"amqps://localhost:{node.port}" in umbel.logged(), 5, what="the log to name the address")
+        umbel.client()
+    wait_for(lambda: f"amqps://localhost:{node.port}" in umbel.logged(), what="the log to name the address")
 
 
 # while it runs
@@ -345,14 +345,14 @@ def test_a_slow_reader_gets_the_last_octet(make_umbel, tls_node, authority, serv
     @contextlib.contextmanager
     def asking(size):
         """A client that has asked for a message of this size and has not read it."""
-        with umbel.client(tls=context(authority), timeout=10) as client:
+        with umbel.client(tls=context(authority), timeout=60) as client:
             client.declare("big")
             client.select_confirms()
             client.publish("big", bytes(size))
-            assert client.confirmed(1, timeout=10) == set()
+            assert client.confirmed(1) == set()
             before = told()
             client.send(1, "basic.get", queue="big", no_ack=True)
-            wait_for(lambda: told() > before + min(size, 1 << 16), 10, what="octets on their way")
+            wait_for(lambda: told() > before + min(size, 1 << 16), what="octets on their way")
             last = -1
             while last != told():
                 last = told()
@@ -384,10 +384,10 @@ def test_renewed_certificates_are_used_from_sighup_on(make_umbel, node, authorit
     with umbel.client(tls=context(authority)) as client:
         install(authority.issue("umbel-server-2"))
         umbel.reload()
-        wait_for(lambda: serial(umbel) != before, 5, what="the new certificate")
+        wait_for(lambda: serial(umbel) != before, what="the new certificate")
         cert.write_text("no certificate")
         umbel.reload()
-        wait_for(lambda: "not reloaded" in umbel.logged(), 5, what="a complaint")
+        wait_for(lambda: "not reloaded" in umbel.logged(), what="a complaint")
         assert serial(umbel) != before, "the last good one stays"
         works(client, "renewed")
 
@@ -402,6 +402,6 @@ def test_celery_over_tls_with_certificates_alone(make_umbel, tls_node, authority
         "broker_login_method": "EXTERNAL",
     }
     with Worker(place, umbel.url(), settings=settings) as worker, Producer(place, umbel.url(), settings=settings) as producer:
-        result, task_id = producer.run("(lambda r: (r.get(timeout=30), r.id))(add.delay(2, 3))")
+        result, task_id = producer.run("(lambda r: (r.get(timeout=60), r.id))(add.delay(2, 3))")
         assert result == 5
         assert len(worker.ran(task_id)) == 1

@@ -2,7 +2,7 @@
 
 from harness import wire
 from harness.celery import Producer
-from harness.process import wait_for
+from harness.process import wait_equal, wait_for, wait_until
 
 DEAD = '[dead_letter]\nqueue = "umbel.dead"\n'
 
@@ -36,10 +36,10 @@ def test_a_queue_that_is_deleted_in_mid_run_costs_no_task_of_a_client_without_co
     with umbel.client(vhost=vhost) as client, node.client(vhost=vhost) as other:
         client.declare("jobs")
         publish(client, "jobs", "before")
-        wait_for(lambda: other.depth("jobs") == 1, 5)
+        wait_equal(lambda: other.depth("jobs"), 1, what="the depth")
         other.call(1, "queue.delete", queue="jobs")
         publish(client, "jobs", "after")
-        wait_for(lambda: other.depth("jobs") == 1, 5)
+        wait_equal(lambda: other.depth("jobs"), 1, what="the depth")
     assert drained(node, vhost, "jobs") == ["after"]
 
 
@@ -47,10 +47,10 @@ def test_a_real_producer_that_declared_its_queue_once_goes_on_when_somebody_dele
     umbel = make_umbel(node.url(), upstream_options='mandatory = "declare"')
     with Producer(place, umbel.url(vhost=vhost)) as producer, node.client(vhost=vhost) as other:
         producer.run("out = add.delay(1, 1).id")
-        wait_for(lambda: other.depth("celery") == 1, 5)
+        wait_equal(lambda: other.depth("celery"), 1, what="the depth")
         other.call(1, "queue.delete", queue="celery")
         after = producer.run("out = add.delay(2, 2).id")
-        wait_for(lambda: other.depth("celery") == 1, 5)
+        wait_equal(lambda: other.depth("celery"), 1, what="the depth")
     assert drained(node, vhost, "celery") == [after]
 
 
@@ -85,8 +85,8 @@ def test_a_route_to_another_upstream_whose_queue_is_missing_there_goes_where_it_
             publish(client, "home", "missing there")
             assert client.confirmed(1) == set()
             assert client.depth("home") == 1
-        wait_for(lambda: umbel.metric("umbel_policy_mistakes_total", mistake="missing_target") >= 1, 5)
-        assert "where they were going" in umbel.logged()
+        wait_for(lambda: umbel.metric("umbel_policy_mistakes_total", mistake="missing_target") >= 1)
+        wait_for(lambda: "where they were going" in umbel.logged(), what=umbel.logged)
         with node.client(vhost=elsewhere) as other:
             assert other.depth("abroad") is None
     finally:
@@ -112,10 +112,6 @@ def test_the_ledger_adds_up_whatever_becomes_of_a_task(make_umbel, node, vhost):
         except wire.Refused as refused:
             assert refused.code == 404
 
-    def settled():
-        counters = umbel.status()["counters"]
-        return counters["accepted"] == 5 and counters["in_flight"] == 0 and counters
-
-    counters = wait_for(settled, 5, what=lambda: str(umbel.status()["counters"]))
+    counters = wait_until(umbel.counters, lambda now: now["accepted"] == 5 and now["in_flight"] == 0)
     assert {k: counters[k] for k in ("forwarded", "spooled", "refused", "expired")} == \
         {"forwarded": 2, "spooled": 0, "refused": 2, "expired": 1}

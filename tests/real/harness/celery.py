@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from . import venvs
-from .process import Process, wait_for
+from .process import Process, wait_at_least, wait_for
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
 _numbers = count(1)
@@ -46,13 +46,13 @@ class Worker:
         self.argv += ["-P", pool, "-c", concurrency, "-n", self.node, "-l", "INFO", "-Q", ",".join(queues), *arguments]
         self.process = None
 
-    def start(self, ready=True, timeout=40):
+    def start(self, ready=True, timeout=90):
         self.process = Process(self.argv, self.log, env=environment(self.broker, self.journal, self.settings), cwd=self.directory)
         if ready:
             self.wait_ready(timeout)
         return self
 
-    def wait_ready(self, timeout=40, times=1):
+    def wait_ready(self, timeout=90, times=1):
         def ready():
             assert self.process.alive(), f"{self.name} ended:\n{self.process.tail()}"
             return self.logged().count(" ready.") >= times
@@ -71,11 +71,11 @@ class Worker:
     def ran(self, task_id):
         return [e for e in self.executed() if e["id"] == task_id]
 
-    def wait_executed(self, number, timeout=20):
-        return wait_for(lambda: len(self.executed()) >= number and self.executed(), timeout, 0.1,
-                        what=lambda: f"{number} executions in {self.name}\n{self.process.tail()}")
+    def wait_executed(self, number, timeout=60):
+        wait_at_least(lambda: len(self.executed()), number, timeout, 0.1, lambda: f"{self.process.tail()}\nexecutions in {self.name}")
+        return self.executed()
 
-    def stop(self, timeout=15):
+    def stop(self, timeout=30):
         if self.process:
             self.process.stop(timeout)
             self.process = None
@@ -127,7 +127,7 @@ class Producer:
         if self.process:
             self.process.popen.stdin.close()
             try:
-                self.process.wait(10)
+                self.process.wait(30)
             except subprocess.TimeoutExpired:
                 pass
             self.process.kill()

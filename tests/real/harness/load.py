@@ -3,7 +3,7 @@
 import threading
 import time
 
-from .process import wait_for
+from .process import wait_at_least
 
 
 def first_times(bodies):
@@ -30,15 +30,34 @@ class Load(threading.Thread):
 
     def finish(self):
         self.done.set()
-        self.join(20)
+        self.join(60)
+        assert not self.is_alive(), "nobody takes what it publishes"
         assert self.error is None, f"the producer noticed: {self.error!r}"
         return self.sent
 
 
-def all_there(node, vhost, queue, number, timeout=30):
+    def more(self, count):
+        """Until so many more have gone out."""
+        wait_at_least(lambda: self.sent, self.sent + count, what="what was published")
+
+
+def collect(direct, queue, number, key, timeout=60):
+    """What a queue holds, taken until so many different ones have come: the keys in order, duplicates too."""
+    taken = []
+
+    def different():
+        taken.extend(key(message) for message in direct.drain(queue))
+        return len(set(taken))
+
+    wait_at_least(different, number, timeout, what=f"different ones in {queue}")
+    return taken
+
+
+def all_there(umbel, node, vhost, queue, number, timeout=60):
+    """The bodies 0 to `number` are in the queue in that order, and no more of them twice than Umbel sent again."""
+    umbel.wait_settled(number, timeout)
     with node.client(vhost=vhost) as direct:
-        wait_for(lambda: (direct.depth(queue) or 0) >= number, timeout, 0.1, what=lambda: f"{number} messages, {direct.depth(queue)} are there")
-        time.sleep(0.3)
-        bodies = [int(m.body) for m in direct.drain(queue)]
+        bodies = collect(direct, queue, number, lambda m: int(m.body))
     assert first_times(bodies) == list(range(number))
-    return len(bodies) - number
+    twice, resent = len(bodies) - number, umbel.counters()["resent"]
+    assert twice <= resent, f"{twice} came twice, {resent} were sent again"

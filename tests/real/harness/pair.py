@@ -3,24 +3,26 @@
 import time
 
 from .celery import Producer, Worker
-from .process import wait_for
+from .process import wait_at_least
 
 
 LISTEN = """
 import threading
 heard = []
+listens = threading.Event()
 def listen():
     with app.connection() as connection:
         receiver = app.events.Receiver(connection, handlers={"*": lambda e: heard.append((e["type"], e.get("uuid"), e.get("expired")))})
+        receiver.on_consume_ready = lambda *a, **k: listens.set()
         try:
-            for _ in receiver.itercapture(limit=None, timeout=20, wakeup=False):
+            for _ in receiver.itercapture(limit=None, timeout=120, wakeup=False):
                 pass
         except Exception as error:
             heard.append((repr(error), None, None))
 listener = threading.Thread(target=listen)
 listener.daemon = True
 listener.start()
-time.sleep(1.5)
+listens.wait(60)
 """
 
 
@@ -51,7 +53,7 @@ class Pair:
     def run_and_see(self, task, options, arguments="()"):
         """Calls a task and waits for its result; (result, what the worker saw of it, what py-amqp was given)."""
         self.producer.published()
-        result, task_id = self.run(f"(lambda r: (r.get(timeout=30), r.id))({task}.apply_async({arguments}, {options}))")
+        result, task_id = self.run(f"(lambda r: (r.get(timeout=60), r.id))({task}.apply_async({arguments}, {options}))")
         given = [p for p in self.producer.published() if p["id"] == task_id]
         return result, self.worker.ran(task_id)[0], given[0]
 
@@ -61,10 +63,10 @@ class Pair:
         task_id = self.run(f"{task}.apply_async({arguments}, {options}).id")
         return task_id, [p for p in self.producer.published() if p["id"] == task_id][0]
 
-    def in_broker(self, queue, timeout=10):
+    def in_broker(self, queue):
         """The next message that lies in a queue, taken by a direct connection."""
         with self.node.client(vhost=self.vhost) as direct:
-            wait_for(lambda: direct.depth(queue), timeout, what=f"a message in {queue}")
+            wait_at_least(lambda: direct.depth(queue), 1, what=f"the depth of {queue}")
             return direct.get(queue)
 
     def nothing_in_broker(self, queue, within=0.5):

@@ -92,19 +92,19 @@ class RabbitNode:
     def start(self, wait=True):
         if self.epmd is None or not self.epmd.alive():
             self.epmd = Process(["epmd", "-port", self.epmd_port, "-address", "127.0.0.1"], self.directory / "epmd.out", env=self.env)
-            wait_for(lambda: _accepts(self.epmd_port), 10, what="epmd")
+            wait_for(lambda: _accepts(self.epmd_port), what="epmd")
         self.process = Process(self.argv("rabbitmq-server"), self.directory / "server.out", env=self.env, cwd=self.directory)
         if wait:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout=90):
+    def wait_ready(self, timeout=120):
         wait_for(self._ready, timeout, 0.1, what=lambda: f"broker on {self.port}\n{self.process.tail()}")
 
     def _ready(self):
         assert self.process.alive(), f"the broker ended:\n{self.process.tail()}"
         try:
-            with Client.open(self.address, timeout=5):
+            with Client.open(self.address, timeout=10):
                 return True
         except (OSError, Refused, EOFError):
             return False
@@ -156,19 +156,6 @@ class RabbitNode:
             raise RuntimeError(f"{erlang} answered {answer}")
         return answer[len("{value,"):-1].strip()
 
-    def ctl(self, *arguments, timeout=60):
-        """rabbitmqctl itself: two seconds a call."""
-        argv = [*self.argv("rabbitmqctl"), "-n", self.name, "--longnames", *arguments]
-        out = subprocess.run([str(a) for a in argv], env=self.env, capture_output=True, text=True, timeout=timeout)
-        if out.returncode:
-            raise RuntimeError(f"rabbitmqctl {arguments}: {out.stdout}{out.stderr}")
-        return out.stdout
-
-    def table(self, command, *columns, vhost="/"):
-        """Rows of `list_queues` and its sisters, as dictionaries."""
-        text = self.ctl("-q", "--no-table-headers", "-p", vhost, command, *columns) if vhost else self.ctl("-q", "--no-table-headers", command, *columns)
-        return [dict(zip(columns, line.split("\t"))) for line in text.splitlines() if line]
-
     def add_vhost(self, vhost, user="guest"):
         self.eval(
             f'rabbit_vhost:add(<<"{vhost}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions('
@@ -206,7 +193,7 @@ class RabbitNode:
 
 def _accepts(port):
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection(("127.0.0.1", port), 5).close()
         return True
     except OSError:
         return False

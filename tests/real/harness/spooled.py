@@ -2,6 +2,7 @@
 
 import subprocess
 
+from .process import wait_at_least, wait_equal
 from .umbel import BINARY
 
 N = 300
@@ -45,7 +46,7 @@ class Spooled:
         with self.node.client(vhost=self.vhost) as client:
             return [int(message.body) for message in client.drain(queue)]
 
-    def command(self, *arguments, timeout=30):
+    def command(self, *arguments, timeout=60):
         return subprocess.run([str(BINARY), "spool", "--path", str(self.path), *map(str, arguments)],
                               capture_output=True, text=True, timeout=timeout)
 
@@ -59,9 +60,18 @@ def waiting(umbel):
     return umbel.status()["spool"]["messages"]
 
 
-def settled(umbel):
-    status = umbel.status()
-    return status["spool"]["messages"] == 0 and status["counters"]["in_flight"] == 0
+def settle(umbel, accepted=0, timeout=60):
+    """Until so many have been read in this life, and all of them, and what was on disk, are with the broker."""
+    def left():
+        status = umbel.status()
+        return max(0, accepted - status["counters"]["accepted"]), status["counters"]["in_flight"], status["spool"]["messages"]
+
+    wait_equal(left, (0, 0, 0), timeout, 0.1, "unread, unconfirmed and on disk")
+
+
+def wait_waiting(umbel, number, **options):
+    """Until so many are on disk."""
+    wait_at_least(lambda: waiting(umbel), number, what="messages on disk", **options)
 
 
 def in_order(bodies):

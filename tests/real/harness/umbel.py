@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .process import ROOT, Process, free_port, wait_for
+from .process import PATIENCE, ROOT, Process, free_port, wait_for, wait_until
 from .wire import Client
 
 BINARY = Path(os.environ.get("UMBEL_BINARY", ROOT / "target" / "debug" / "umbel"))
@@ -53,7 +53,7 @@ class Umbel:
         new.write_text(self.toml(rules))
         new.replace(self.config)
 
-    def start(self, ready=True, timeout=15):
+    def start(self, ready=True, timeout=PATIENCE):
         assert BINARY.exists(), f"{BINARY} is not there: cargo build makes it (tests/run does)"
         self.process = Process([*self.under, BINARY, "run", "--config", self.config], self.log, env=self.env, cwd=self.directory, **self.limits)
         if ready:
@@ -64,7 +64,7 @@ class Umbel:
         assert self.process.alive(), f"umbel ended with {self.process.popen.returncode}:\n{self.process.tail()}"
         return self.get("/readyz")[0] == 200
 
-    def stop(self, timeout=30):
+    def stop(self, timeout=60):
         """SIGTERM; the exit status."""
         if self.process is None:
             return None
@@ -80,7 +80,7 @@ class Umbel:
 
     # what it says of itself
 
-    def get(self, path, timeout=3):
+    def get(self, path, timeout=20):
         """(status, text); (0, why) where nobody answers."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=timeout) as answer:
@@ -91,7 +91,16 @@ class Umbel:
             return 0, str(why)
 
     def status(self):
-        return json.loads(self.get("/status")[1])
+        """As of now: asked again where its data thread was too busy to say within a second."""
+        return json.loads(wait_until(lambda: self.get("/status"), lambda said: said[0] != 503, what="/status")[1])
+
+    def counters(self):
+        """The ledger: accepted, forwarded, in_flight and so on."""
+        return self.status()["counters"]
+
+    def wait_settled(self, accepted=0, timeout=PATIENCE):
+        """Until so many publishes have been read in this life, and the broker has confirmed all that was: what a cut may send twice is none."""
+        wait_until(self.counters, lambda c: c["accepted"] >= accepted and c["in_flight"] == 0, timeout, what=f"{accepted} accepted and none in flight")
 
     def metrics(self):
         """{'name{label="value"}': number}"""

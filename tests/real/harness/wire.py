@@ -8,6 +8,7 @@ import time
 from .codec import (  # noqa: F401
     BODY, END, HEADER, HEARTBEAT, METHOD, PROTOCOL, PROTOCOL_OF_OLD, field, frame, header, method, read_header, read_method, short_string, table,
 )
+from .process import PATIENCE
 
 
 class Refused(Exception):
@@ -49,7 +50,7 @@ class Message:
 class Wire:
     """A socket that speaks frames and nothing more."""
 
-    def __init__(self, address, timeout=10.0, tls=None):
+    def __init__(self, address, timeout=PATIENCE, tls=None):
         """`tls`: an ssl.SSLContext."""
         self.socket = socket.create_connection(address, timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -114,7 +115,7 @@ class Client(Wire):
 
     @classmethod
     def open(cls, address, user="guest", password="guest", vhost="/", heartbeat=0, frame_max=131072, channel_max=2047,
-             mechanism="PLAIN", protocol=PROTOCOL, properties=None, timeout=10.0, channel=True, tls=None):
+             mechanism="PLAIN", protocol=PROTOCOL, properties=None, timeout=PATIENCE, channel=True, tls=None):
         self = cls(address, timeout, tls)
         try:
             self.deliveries, self.confirms, self.returns = [], [], []
