@@ -28,8 +28,9 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("via", ["direct", "umbel"] if chosen == "both" else [chosen], indirect=True, scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """With --dist loadgroup: what shares a worker process of Celery stays in one test process."""
+    """With --dist loadgroup: what shares a worker process of Celery stays in one test process. Before xdist itself looks at the marks."""
     for item in items:
         parameters = getattr(item, "callspec", None)
         chosen = [str(parameters.params[k]) for k in ("via", "age") if k in parameters.params] if parameters else []

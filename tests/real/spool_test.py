@@ -124,6 +124,7 @@ def test_a_cron_job_s_task_runs_after_the_outage_and_its_queue_is_there(spooled,
     spooled.over()
     worker = processes(Worker, spooled.node.url(vhost=spooled.vhost), queues=("nightly",), arguments=["--without-mingle", "--without-gossip"])
     assert [e["id"] for e in worker.wait_executed(40)] == ids
+    first.stop()  # a drain would wait for it
     assert umbel.stop() == 0
 
 
@@ -166,6 +167,7 @@ for r in results:
     with spooled.node.client(vhost=spooled.vhost) as direct:
         assert len(direct.drain("late")) == 10
         assert [m.headers["argsrepr"] for m in direct.drain("q")][2:] == [f"({i},)" for i in range(30)]
+    caller.stop()  # a drain would wait for it
     assert umbel.stop() == 0
 
 
@@ -191,4 +193,6 @@ def test_a_paced_replay_starves_nobody(spooled, node):
     took = time.monotonic() - began
     assert took > left / 60 * 0.6, f"{left} messages at 60 a second took {took:.1f} s"
     assert in_order(spooled.arrived()) == list(range(N))
+    for each in (client, live):
+        each.bye()  # a drain would wait for it
     assert umbel.stop() == 0

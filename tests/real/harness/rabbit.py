@@ -98,7 +98,7 @@ class RabbitNode:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout=120):
+    def wait_ready(self, timeout=170):
         wait_for(self._ready, timeout, 0.1, what=lambda: f"broker on {self.port}\n{self.process.tail()}")
 
     def _ready(self):
