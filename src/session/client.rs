@@ -136,6 +136,8 @@ pub(super) struct Channel {
     /// Confirms of an own channel: the client's number minus the broker's tag.
     pub(super) own_offset: u64,
     pub(super) assembly: Option<Box<Assembly>>,
+    /// While it is closing: octets to come of a content that nobody waits for, `None` before its header.
+    pub(super) unfinished: Option<Option<u64>>,
     pub(super) lanes: Vec<(UpstreamId, LaneId)>,
     /// The queue last declared on it, for names left empty.
     pub(super) last_queue: Box<[u8]>,
@@ -167,6 +169,7 @@ impl Channel {
             tx: false,
             own_offset: 0,
             assembly: None,
+            unfinished: None,
             lanes: Vec::new(),
             last_queue: Box::default(),
             answers_due: false,
@@ -179,6 +182,14 @@ impl Channel {
             relaying: None,
             deferred: Vec::new(),
         }
+    }
+
+    /// channel.close has been said to the client: of what it has begun, only the end is waited for.
+    pub(super) fn begin_closing(&mut self) {
+        self.state = ChannelState::Closing;
+        self.unfinished = self.assembly.take().map(|a| a.left);
+        self.own_replies.clear();
+        self.confirm = None;
     }
 
     /// Whether replies are owed that are still waited for.

@@ -149,3 +149,44 @@ fn what_a_client_says_in_a_transaction_that_a_drain_finds_unbegun_is_not_publish
     s.publish(sid, "", "q", false, "within, too");
     assert_eq!(s.published(lid), ["before"]);
 }
+
+#[test]
+fn a_content_that_is_broken_off_on_a_channel_that_is_closing_ends_the_connection_as_rabbitmq_ends_it() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    let whole = kit::publish(1, "", "q", false, "2", b"body", 131_072);
+    let method_len = 7 + usize::from(whole[6]) + 1;
+    let closing = |s: &mut Stage| {
+        s.publish(sid, "none", "q", false, "1");
+        let lid = s.link();
+        s.say(lid, 1, &missing("none"));
+        assert_eq!(s.client_methods(sid), [MethodId::CHANNEL_CLOSE]);
+    };
+    closing(&mut s);
+    // A whole message is thrown away, and so is what is still to come of one.
+    s.client_says(sid, &whole);
+    s.client_says(sid, &whole[..method_len]);
+    s.client_says(sid, &whole[method_len..]);
+    s.client_method(sid, 1, &kit::bare(MethodId::CHANNEL_CLOSE_OK));
+    s.client_method(sid, 1, &kit::channel_open());
+    assert_eq!(s.client_methods(sid), [MethodId::CHANNEL_OPEN_OK]);
+    closing(&mut s);
+    s.client_says(sid, &whole[..method_len]);
+    assert_eq!(s.client_methods(sid), []);
+    s.client_method(sid, 1, &kit::bare(MethodId::CHANNEL_CLOSE_OK));
+    assert_eq!(s.client_methods(sid), [MethodId::CONNECTION_CLOSE]);
+}
+
+#[test]
+fn what_stands_behind_the_method_that_a_channel_is_closed_for_is_still_its_content() {
+    let limits = Limits { message_bytes: 4, ..Limits::default() };
+    let mut s = Stage::with_limits(vec![upstream()], limits);
+    let sid = s.client("pw");
+    let large = kit::publish(1, "", "q", false, "1", b"large", 131_072);
+    s.client_says(sid, &large);
+    s.client_says(sid, &large);
+    assert_eq!(s.client_methods(sid), [MethodId::CHANNEL_CLOSE]);
+    s.client_method(sid, 1, &kit::bare(MethodId::CHANNEL_CLOSE_OK));
+    s.client_method(sid, 1, &kit::channel_open());
+    assert_eq!(s.client_methods(sid), [MethodId::CHANNEL_OPEN_OK]);
+}

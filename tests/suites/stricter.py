@@ -5,7 +5,6 @@ from fnmatch import fnmatchcase
 OWN_WORDS = ("501", "502", "505", "541")
 
 _READ = ("said before closing; RabbitMQ's reader crashes on a table that it cannot read", ["ch0 connection.close 501 *"], "closed")
-_LEFT = ("a content that nobody waits for any more, because its channel is closed, may be left unfinished", ["ch1 channel.close 404 *"], "alive")
 _MANY = ("how many entries a table may have is bounded", ["ch0 connection.close 502 *too many entries*"], "closed")
 _UNKNOWN = ("said before closing; RabbitMQ's reader crashes on an unknown method and closes without a word",
             ["ch0 connection.close 540 *"], "closed")
@@ -37,8 +36,6 @@ STRICTER = {
                                                   ["1000 times: channel.open-ok", "1000 times: channel.close-ok"], "alive"),
     "channels: use after its close": ("refused; in RabbitMQ the channel may still be closing, and then it is ignored",
                                       ["ch1 channel.close-ok", "ch0 connection.close 504 *"], "closed"),
-    "channels: a message begun on a closing one": _LEFT,
-    "content: cut short by a fault of its own channel": _LEFT,
     "content: the reserved bit alone and a body": ("refused, because what it means is unknown", ["ch0 connection.close 541 *"], "closed"),
     "publish: immediate, without its content": ("refused at the method; RabbitMQ waits for the content", ["ch0 connection.close 540 *"], "closed"),
     "tables: twenty thousand empty names": _MANY,

@@ -46,20 +46,7 @@ impl Hub {
         Ok(header)
     }
 
-    fn body_size(&mut self, payload: &[u8]) -> Result<u64, Refusal> {
-        let mut r = crate::wire::Reader::new(payload);
-        let unexpected = |what: &str| Refusal::connection(505, what.to_owned(), MethodId::BASIC_PUBLISH);
-        let short = |_| {
-            let words = format!("type 2, all octets = {}: unknown_frame", super::connection::octets(payload));
-            Refusal::connection(501, words, MethodId::NONE)
-        };
-        let class = r.u16().map_err(short)?;
-        if class != 60 {
-            return Err(unexpected(&format!(
-                "expected content header for class 60, got one for class {class} instead"
-            )));
-        }
-        let size = r.u16().and_then(|_| r.u64()).map_err(short)?;
+    fn bounded(&mut self, size: u64) -> Result<(), Refusal> {
         if size > self.limits.message_bytes {
             self.counters.limit_message += 1;
             return Err(Refusal::channel(
@@ -71,7 +58,7 @@ impl Hub {
                 MethodId::BASIC_PUBLISH,
             ));
         }
-        Ok(size)
+        Ok(())
     }
 
     /// A header or body frame of a message that is being collected.
@@ -90,37 +77,12 @@ impl Hub {
             .and_then(|s| s.channel(ch))
             .and_then(|c| c.assembly.as_ref())
             .and_then(|a| a.left);
-        let left = match (left, frame.kind) {
-            (None, FrameKind::Header) => {
-                let size = self.body_size(frame.payload)?;
-                self.read_header(frame.payload, &mut Outline::default())?;
-                size
-            }
-            (Some(left), FrameKind::Body) => {
-                let got = u64_of(frame.payload.len());
-                left.checked_sub(got).ok_or_else(|| {
-                    Refusal::connection(
-                        501,
-                        "body of the message is longer than its header declared",
-                        MethodId::BASIC_PUBLISH,
-                    )
-                })?
-            }
-            (None, _) => {
-                return Err(Refusal::connection(
-                    505,
-                    "expected content header for class 60, got non content header frame instead",
-                    MethodId::BASIC_PUBLISH,
-                ));
-            }
-            (Some(_), _) => {
-                return Err(Refusal::connection(
-                    505,
-                    "expected content body, got non content body frame instead",
-                    MethodId::BASIC_PUBLISH,
-                ));
-            }
-        };
+        let begins = left.is_none();
+        let left = still_to_come(left, frame)?.flatten().unwrap_or(0);
+        if begins {
+            self.bounded(left)?;
+            self.read_header(frame.payload, &mut Outline::default())?;
+        }
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return Ok(took) };
         let Some(assembly) = &mut c.assembly else { return Ok(took) };
         assembly.left = Some(left);
@@ -189,6 +151,41 @@ impl Hub {
         let whole = Whole { frames, method_payload, publish, header, header_payload, body: &body };
         self.whole(now, sid, ch, &whole, judge)
     }
+}
+
+/// What is still to come of a content once this frame of it is in: octets, `None` before the header; outside, nothing.
+pub(super) fn still_to_come(left: Option<u64>, frame: Frame<'_>) -> Result<Option<Option<u64>>, Refusal> {
+    let refused = |code, words: &'static str| Err(Refusal::connection(code, words, MethodId::BASIC_PUBLISH));
+    let left = match (left, frame.kind) {
+        (None, FrameKind::Header) => announced(frame.payload)?,
+        (Some(left), FrameKind::Body) => match left.checked_sub(u64_of(frame.payload.len())) {
+            Some(left) => left,
+            None => return refused(501, "body of the message is longer than its header declared"),
+        },
+        (None, _) => {
+            let words = "expected content header for class 60, got non content header frame instead";
+            return refused(505, words);
+        }
+        (Some(_), _) => {
+            return refused(505, "expected content body, got non content body frame instead");
+        }
+    };
+    Ok((left > 0).then_some(Some(left)))
+}
+
+/// How many octets a content header announces.
+fn announced(payload: &[u8]) -> Result<u64, Refusal> {
+    let mut r = crate::wire::Reader::new(payload);
+    let short = |_| {
+        let words = format!("type 2, all octets = {}: unknown_frame", super::connection::octets(payload));
+        Refusal::connection(501, words, MethodId::NONE)
+    };
+    let class = r.u16().map_err(short)?;
+    if class != 60 {
+        let words = format!("expected content header for class 60, got one for class {class} instead");
+        return Err(Refusal::connection(505, words, MethodId::BASIC_PUBLISH));
+    }
+    r.u16().and_then(|_| r.u64()).map_err(short)
 }
 
 /// Room for a frame, and for some of the octets that are to follow: many clients may be in the middle of a message at once, and room for

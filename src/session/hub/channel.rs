@@ -1,5 +1,6 @@
 //! A client's channel: how it opens, and how it closes from either side.
 
+use super::assembly::still_to_come;
 use super::connection::syntax;
 use super::{Hub, Step};
 use crate::session::client::{ChannelState, Gate, Pin, Reply};
@@ -69,12 +70,24 @@ impl Hub {
             .is_some_and(|l| l.swallow_close_ok.contains(&ch))
     }
 
-    pub(super) fn while_channel_closes(&mut self, now: Now, sid: SessionId, frame: Frame<'_>) {
-        if frame.kind != FrameKind::Method {
-            return;
-        }
+    /// What comes on a channel that is closing does nothing; but RabbitMQ goes on putting frames together, and so whoever breaks a
+    /// content off there is told (rabbit_reader: the assembler knows nothing of a channel's state).
+    pub(super) fn while_channel_closes(&mut self, sid: SessionId, frame: Frame<'_>) -> Result<(), Refusal> {
         let ch = frame.channel.0;
-        let Ok((id, _)) = method::split(frame.payload) else { return };
+        let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return Ok(()) };
+        if let Some(left) = c.unfinished {
+            c.unfinished = still_to_come(left, frame)?;
+            return Ok(());
+        }
+        if frame.kind != FrameKind::Method {
+            return Err(Refusal::no_method());
+        }
+        let (id, _) = method::split(frame.payload).map_err(syntax)?;
+        if id == MethodId::BASIC_PUBLISH {
+            c.unfinished = Some(None);
+            return Ok(());
+        }
+        method::check(frame.payload, &self.limits.table).map_err(syntax)?;
         let pin = self.sessions.get(sid.0).map(|s| s.pin);
         match id {
             MethodId::CHANNEL_CLOSE_OK => {
@@ -86,18 +99,30 @@ impl Hub {
                 self.forget_channel(sid, ch);
             }
             // RabbitMQ's own word for it.
-            MethodId::CHANNEL_OPEN => self.refuse_second_open(now, sid),
+            MethodId::CHANNEL_OPEN => {
+                return Err(Refusal::connection(504, "second 'channel.open' seen", MethodId::CHANNEL_OPEN));
+            }
             // Both said close: each answers the other's, and close-ok is still to come.
             MethodId::CHANNEL_CLOSE => {
                 self.client_push(sid, ch, &MethodWriter::new(MethodId::CHANNEL_CLOSE_OK).done());
             }
             _ => {}
         }
+        Ok(())
     }
 
-    fn refuse_second_open(&mut self, now: Now, sid: SessionId) {
-        let refusal = Refusal::connection(504, "second 'channel.open' seen", MethodId::CHANNEL_OPEN);
-        self.refuse(now, sid, 0, &refusal);
+    /// A client's channel is closed for what this frame says: the rest of a content whose frame it is may still come.
+    pub(super) fn note_unfinished(&mut self, sid: SessionId, frame: Frame<'_>) {
+        let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(frame.channel.0)) else { return };
+        c.unfinished = match frame.kind {
+            FrameKind::Method => {
+                let publishes =
+                    method::split(frame.payload).is_ok_and(|(id, _)| id == MethodId::BASIC_PUBLISH);
+                publishes.then_some(None)
+            }
+            FrameKind::Header => still_to_come(None, frame).unwrap_or_default(),
+            FrameKind::Body | FrameKind::Heartbeat => None,
+        };
     }
 
     pub(super) fn client_closes_channel(
@@ -154,10 +179,7 @@ impl Hub {
         if c.state != ChannelState::Open {
             return;
         }
-        c.state = ChannelState::Closing;
-        c.assembly = None;
-        c.own_replies.clear();
-        c.confirm = None;
+        c.begin_closing();
         self.client_push(sid, ch, &method::write_close(MethodId::CHANNEL_CLOSE, code, text, cause));
         self.orphan_channel(now, sid, ch);
         if let Pin::Up(lid) = pin {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Hub, Step};
 use crate::session::client::{Gate, State};
 use crate::session::judge::Judge;
-use crate::session::{LinkId, Now, Refusal, SessionId};
+use crate::session::{LinkId, Now, Refusal, Scope, SessionId};
 use crate::wire::frame::{FRAME_MIN_SIZE, Frame, FrameError, FrameKind};
 use crate::wire::method::{self, MethodId, MethodWriter, Tune};
 use crate::wire::table::TableError;
@@ -103,6 +103,9 @@ impl Hub {
             Ok(step) => step,
             Err(refusal) => {
                 self.refuse(now, sid, channel, &refusal);
+                if refusal.scope == Scope::Channel {
+                    self.note_unfinished(sid, frame);
+                }
                 Step::Took(frame.wire_len())
             }
         }

@@ -67,7 +67,7 @@ impl Hub {
         match c.state {
             ChannelState::Open => {}
             ChannelState::Closing => {
-                self.while_channel_closes(now, sid, frame);
+                self.while_channel_closes(sid, frame)?;
                 return Ok(took);
             }
             ChannelState::ClosingByClient => return Ok(took),

@@ -200,11 +200,8 @@ impl Hub {
                     .filter(|c| c.state == ChannelState::Open);
                 match open {
                     Some(c) => {
-                        c.state = ChannelState::Closing;
+                        c.begin_closing();
                         c.broker_closed = true;
-                        c.assembly = None;
-                        c.own_replies.clear();
-                        c.confirm = None;
                         self.counters.channel_errors += 1;
                         true
                     }

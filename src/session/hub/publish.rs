@@ -12,7 +12,7 @@ use crate::session::client::{Assembly, Owed, Pin, State};
 use crate::session::judge::{Decision, Edited, Judge, PublishView, SessionFacts, Settle, Settled};
 use crate::session::lane::{PublishFlags, Wait, Way};
 use crate::session::upstream::{TargetState, UpstreamState};
-use crate::session::{Now, Refusal, SessionId, Target, UpstreamId};
+use crate::session::{Now, Refusal, Scope, SessionId, Target, UpstreamId};
 use crate::wire::frame::{Frame, parse_frame};
 use crate::wire::method::{self, MethodId};
 use crate::wire::num::u64_of;
@@ -109,6 +109,9 @@ impl Hub {
             Ok(()) => Some(len),
             Err(refusal) => {
                 self.refuse(now, sid, ch, &refusal);
+                if refusal.scope == Scope::Channel {
+                    self.note_unfinished(sid, frame);
+                }
                 Some(frame.wire_len())
             }
         }
