@@ -31,7 +31,6 @@ pub fn bind(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListene
 
 /// Accepts until dropped.
 pub async fn accept(thread: Rc<Thread>, listener: TcpListener) {
-    let mut said_at_ms = 0;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -40,10 +39,8 @@ pub async fn accept(thread: Rc<Thread>, listener: TcpListener) {
             }
             Err(error) => {
                 thread.metrics.clients.accept_errors.inc();
-                let now = thread.now().ms;
-                if now.saturating_sub(said_at_ms) >= 1000 {
-                    said_at_ms = now;
-                    tracing::warn!(%error, "a client could not be accepted");
+                if let Some(times) = thread.unaccepted.happened(thread.now().ms, 1) {
+                    tracing::warn!(%error, times, "a client could not be accepted");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -76,12 +73,16 @@ fn admit(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
                         io
                     }
                     Ok(Err(error)) => {
-                        tracing::info!(%peer, %error, "a client's TLS handshake failed");
+                        if let Some(times) = thread.unshaken.happened(thread.now().ms, 1) {
+                            tracing::info!(%peer, %error, times, "a client's TLS handshake failed");
+                        }
                         return;
                     }
                     Err(_) => {
                         thread.metrics.clients.limits.of(crate::metrics::Limit::HandshakeTime).inc();
-                        tracing::info!(%peer, "a client did not finish its TLS handshake");
+                        if let Some(times) = thread.unshaken.happened(thread.now().ms, 1) {
+                            tracing::info!(%peer, times, "a client did not finish its TLS handshake");
+                        }
                         return;
                     }
                 }

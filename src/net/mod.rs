@@ -19,6 +19,7 @@ mod notice;
 mod publisher;
 mod reload;
 mod replay;
+mod seldom;
 mod serve;
 mod settings;
 mod shelf;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use super::clock::Clock;
+use super::seldom::Seldom;
 use super::tls::{Incoming, Outgoing};
 use super::way::Way;
 use crate::metrics::Metrics;
@@ -113,6 +114,9 @@ pub struct Thread {
     /// What an operator was told of upstreams.
     pub notices: RefCell<super::notice::Notices>,
     pub refusals: RefCell<super::turned_away::Refusals>,
+    /// Clients that could not be accepted, and TLS handshakes that came to nothing.
+    pub unaccepted: Seldom,
+    pub unshaken: Seldom,
     /// The clocks.
     pub clock: Clock,
     /// One buffer for all reads.
@@ -164,6 +168,8 @@ impl Thread {
             judge: RefCell::new(judge),
             notices: RefCell::default(),
             refusals: RefCell::default(),
+            unaccepted: Seldom::default(),
+            unshaken: Seldom::default(),
             clock,
             buffer: RefCell::new(vec![0; BUFFER_BYTES]),
             metrics,
