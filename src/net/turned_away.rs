@@ -105,7 +105,7 @@ impl Refusals {
 }
 
 /// A stranger's text, cut. As a field's string it is escaped by whoever writes the log.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(SHOWN_MAX).collect()
 }
 

@@ -26,7 +26,7 @@ mod stream;
 mod upstream;
 
 pub use hub::{
-    Action, ChannelLook, Counters, Hub, LinkLook, Rounds, SessionLook, Sizes, Totals, TurnedAway,
+    Action, ChannelLook, Counters, Hub, LinkLook, Parted, Rounds, SessionLook, Sizes, Totals, TurnedAway,
     UpstreamLook,
 };
 pub use identity::{Credentials, Secret};

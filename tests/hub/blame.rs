@@ -66,6 +66,24 @@ fn where_two_may_have_done_it_they_are_asked_one_after_the_other() {
 }
 
 #[test]
+fn a_clients_own_link_that_ends_by_its_fault_is_no_upstream_that_is_lost() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    let others = s.up();
+    s.client_method(sid, 1, &kit::basic_qos(1));
+    s.later(1_000);
+    let own = s.up().into_iter().find(|l| !others.contains(l)).unwrap();
+    let words = "NOT_ALLOWED - attempt to reuse consumer tag 't'";
+    s.say(own, 0, &kit::close(MethodId::CONNECTION_CLOSE, 530, words, MethodId::BASIC_CONSUME));
+    assert_eq!(s.client_methods(sid).last(), Some(&MethodId::CONNECTION_CLOSE));
+    let look = s.hub.look_upstream(s.hub.upstream_at(0).unwrap()).unwrap();
+    assert_eq!(look.last_error, None);
+    let parted = s.hub.parted().unwrap();
+    assert_eq!((parted.why.as_str(), parted.times), (format!("530 {words}").as_str(), 1));
+    assert_eq!(s.hub.parted(), None, "it is told once");
+}
+
+#[test]
 fn a_broker_that_fails_again_and_again_costs_no_publish() {
     let mut s = Stage::new(vec![upstream()]);
     let sid = s.client("pw");

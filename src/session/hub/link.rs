@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::Hub;
+use super::parted::blames_its_client;
 use crate::session::judge::Judge;
 use crate::session::upstream::{ChannelUse, LinkState, LinkUse, UpstreamState};
 use crate::session::{LaneId, LinkId, Now};
@@ -178,7 +179,9 @@ impl Hub {
             if refused && matches!(used, LinkUse::Pooled(_)) {
                 u.last_error = Some(u.at(url, &format!("the login of '{user}' is refused: {why}")));
             }
-            if !refused && !probed {
+            // A client's own link that ends by its fault says nothing about the upstream: it works, and keeps its rules.
+            let own_fault = was_up && matches!(used, LinkUse::Pinned(_)) && blames_its_client(words.as_ref());
+            if !refused && !probed && !own_fault {
                 u.last_error = Some(u.at(url, why));
                 if !was_up {
                     u.state = UpstreamState::Down;
@@ -215,6 +218,8 @@ impl Hub {
             LinkUse::Pinned(sid) => {
                 if refused {
                     self.note_turned_away(sid, || why.to_owned());
+                } else if let Some(words) = words.as_ref().filter(|w| blames_its_client(Some(w))) {
+                    self.note_parted(sid, words);
                 }
                 self.pin_lost(now, sid, lid, why, words);
             }

@@ -29,6 +29,7 @@ mod methods;
 mod moves;
 mod needs;
 mod out;
+mod parted;
 mod pause;
 mod pin;
 mod pool;
@@ -75,6 +76,7 @@ pub use drain::Rounds;
 pub(super) use settle::relay_frames;
 
 pub use look::{ChannelLook, LinkLook, SessionLook, Totals, UpstreamLook};
+pub use parted::Parted;
 pub use turned_away::TurnedAway;
 
 /// What net is asked to do. Order matters.
@@ -117,6 +119,7 @@ pub struct Hub {
     per_ip: FxHashMap<IpAddr, usize>,
     handshaking: usize,
     door: turned_away::Door,
+    parted: Option<Parted>,
     pool_of: FxHashMap<(UpstreamId, Rc<[u8]>, IdentityHash), PoolId>,
     remembered: Remembered,
     lessons: Lessons,
@@ -186,6 +189,7 @@ impl Hub {
             per_ip: FxHashMap::default(),
             handshaking: 0,
             door: turned_away::Door::default(),
+            parted: None,
             pool_of: FxHashMap::default(),
             remembered: Remembered::new(seed),
             lessons: Lessons::default(),
