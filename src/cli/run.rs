@@ -52,9 +52,13 @@ pub fn run(path: Option<&Path>) -> ExitCode {
         }
     };
     let (source, status) = StatusSource::new();
+    let mut admin_address = listen.admin;
     if let Some(address) = listen.admin {
         match handed.admin.map_or_else(|| bind(address, false), Ok) {
             Ok(socket) => {
+                // The port of `:0` is known now, and a socket that was handed over has an address of its own.
+                let address = socket.local_addr().unwrap_or(address);
+                admin_address = Some(address);
                 tracing::info!(%address, "admin page");
                 admin(socket, AdminState::new(Arc::clone(&metrics), source, recent));
             }
@@ -64,7 +68,8 @@ pub fn run(path: Option<&Path>) -> ExitCode {
             }
         }
     }
-    match serve(Serve { loaded, metrics, status, seed: rand::random(), listener, shared }) {
+    let seed = rand::random();
+    match serve(Serve { loaded, metrics, status, seed, listener, admin: admin_address, shared }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot go on");

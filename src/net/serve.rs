@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::rc::Rc;
@@ -39,6 +40,8 @@ pub struct Serve {
     pub seed: [u8; 32],
     /// The AMQP socket, bound.
     pub listener: std::net::TcpListener,
+    /// Where the admin page is, if anywhere.
+    pub admin: Option<SocketAddr>,
     /// Others listen on its port, or will when we have gone.
     pub shared: bool,
 }
@@ -69,12 +72,13 @@ pub fn outgoing(config: &Config) -> Result<Vec<Option<Outgoing>>, String> {
 }
 
 async fn live(what: Serve) -> io::Result<()> {
-    let Serve { loaded, metrics, status, seed, listener, shared } = what;
+    let Serve { loaded, metrics, status, seed, listener, admin, shared } = what;
     let (thread, shelf, news) = open(&loaded, &metrics, seed, shared)?;
     thread.hub.borrow_mut().start(thread.now());
     thread.carry_out();
     let listener = TcpListener::from_std(listener)?;
-    tracing::info!(address = %listener.local_addr()?, "listening for AMQP");
+    let places = super::status::Places { amqp: listener.local_addr()?, admin };
+    tracing::info!(address = %places.amqp, "listening for AMQP");
     let accepting = tokio::task::spawn_local(super::listen::accept(Rc::clone(&thread), listener));
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -83,7 +87,7 @@ async fn live(what: Serve) -> io::Result<()> {
         ticks,
         news,
         status,
-        state: super::status::Reporter::new(thread.now()),
+        state: super::status::Reporter::new(thread.now(), places),
         loaded: Rc::new(RefCell::new(loaded)),
         counted: crate::session::Counters::default(),
         terminate: signal(SignalKind::terminate())?,

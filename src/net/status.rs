@@ -16,16 +16,26 @@ use crate::session::{self, LinkLook, Now, SessionLook, UpstreamId};
 use crate::wire::num::{u32_clamped, u64_of};
 use crate::wire::table::{Table, Value};
 
-/// What the Hub does not know: since when, and how the last reload went.
+/// What the Hub does not know: since when, where we listen, and how the last reload went.
 pub struct Reporter {
     since: Now,
+    places: Places,
     last_reload_error: Option<String>,
+}
+
+/// Where we listen, as the sockets say: the port of `:0`, the address of a socket that was handed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// For clients.
+    pub amqp: SocketAddr,
+    /// For whoever wants to know how it is.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Reporter {
     /// From now on.
-    pub fn new(since: Now) -> Self {
-        Self { since, last_reload_error: None }
+    pub fn new(since: Now, places: Places) -> Self {
+        Self { since, places, last_reload_error: None }
     }
 
     /// A reload has been tried.
@@ -63,7 +73,7 @@ impl Reporter {
                 last_reload_error: self.last_reload_error.clone(),
                 observe: super::reload::observes(&loaded.config),
             },
-            listeners: listeners(&loaded.config.listen),
+            listeners: listeners(&loaded.config.listen, self.places),
             upstreams,
             sessions: SessionsStatus {
                 total: u64_of(total),
@@ -113,13 +123,13 @@ fn upstream(index: usize, u: &Upstream, links: &[LinkLook], thread: &Thread) -> 
     }
 }
 
-fn listeners(listen: &Listen) -> Vec<ListenerStatus> {
+fn listeners(listen: &Listen, places: Places) -> Vec<ListenerStatus> {
     let one = |kind: &str, address: SocketAddr| ListenerStatus {
         kind: kind.to_owned(),
         address: address.to_string(),
     };
-    let amqp = one(if listen.tls.is_some() { "amqps" } else { "amqp" }, listen.amqp);
-    std::iter::once(amqp).chain(listen.admin.map(|a| one("admin", a))).collect()
+    let amqp = one(if listen.tls.is_some() { "amqps" } else { "amqp" }, places.amqp);
+    std::iter::once(amqp).chain(places.admin.map(|a| one("admin", a))).collect()
 }
 
 fn spool(settings: &config::Spool, shelf: &Shelf, aside: u64) -> SpoolStatus {
