@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::body::Unreadable;
 use super::field::{Datum, Fields, Text};
+use super::time;
 
 /// Objects and arrays inside one another. Python's own reader gives up at about as many.
 const DEPTH_MAX: usize = 1024;
@@ -223,6 +224,7 @@ fn datum(raw: &[u8]) -> Datum<'_> {
         b"true" => Datum::Bool(true),
         b"false" => Datum::Bool(false),
         [b'[', items @ .., b']'] => pair(items),
+        [b'{', ..] => typed(raw),
         token => number(token).unwrap_or(Datum::Other),
     }
 }
@@ -235,6 +237,30 @@ fn pair(items: &[u8]) -> Datum<'_> {
     match (parts.next().flatten(), parts.next().flatten(), parts.next()) {
         (Some(first), Some(second), None) => Datum::Pair([first, second]),
         _ => Datum::Other,
+    }
+}
+
+/// Kombu's JSON since 5.3 makes `{"__type__": "datetime", "__value__": …}` of a `datetime`, and a worker makes a `datetime` of that again
+/// (kombu/utils/json.py, `object_hook`): of an object with these two keys and no other.
+fn typed(raw: &[u8]) -> Datum<'_> {
+    let (mut kind, mut value, mut others) = (None, None, false);
+    let seen = members(raw, |key, range| match key {
+        b"__type__" => kind = raw.get(range).map(text_of),
+        b"__value__" => value = raw.get(range).map(text_of),
+        _ => others = true,
+    });
+    match (seen, kind.flatten(), value.flatten()) {
+        (Ok(Some(_)), Some(kind), Some(value)) if !others && *kind == *b"datetime" => {
+            time::parse(&value).map_or(Datum::Other, Datum::Moment)
+        }
+        _ => Datum::Other,
+    }
+}
+
+fn text_of(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match raw {
+        [b'"', text @ .., b'"'] => Some(unescape(text)),
+        _ => None,
     }
 }
 
@@ -371,6 +397,30 @@ mod tests {
     fn of_equal_keys_the_last_counts() {
         let fields = fields(br#"{"task": "a", "t\u0061sk": "b"}"#).unwrap().unwrap();
         assert_eq!(fields.task.unwrap().as_str(), Some("b"));
+    }
+
+    #[test]
+    fn kombus_datetime_is_a_moment_and_no_other_object_is() {
+        let stated = |value: &str| {
+            let body = format!(r#"{{"task": "a", "expires": {value}}}"#);
+            fields(body.as_bytes()).unwrap().unwrap().expires.instant().map(|at| (at.unix_micros, at.naive))
+        };
+        let at = 2_209_086_245_000_000;
+        let aware = r#"{"__type__": "datetime", "__value__": "2040-01-02T03:04:05+00:00"}"#;
+        assert_eq!(stated(aware), Some((at, false)));
+        assert_eq!(
+            stated(r#"{ "__value__":"2040-01-02T03:04:05", "__type__" : "datet\u0069me" }"#),
+            Some((at, true))
+        );
+        for other in [
+            aware.replace("datetime", "date"),
+            aware.replace("__value__", "value"),
+            aware.replace('}', r#", "more": 1}"#),
+            aware.replace("\"2040-01-02T03:04:05+00:00\"", "2040"),
+            "{}".to_owned(),
+        ] {
+            assert_eq!(stated(&other), None, "{other}");
+        }
     }
 
     #[test]
