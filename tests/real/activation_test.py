@@ -40,6 +40,7 @@ def test_the_socket_that_is_handed_over_is_listened_on_and_no_other(held, vhost)
         client.declare("q")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", umbel.configured), 1)
+    assert {"kind": "amqp", "address": f"127.0.0.1:{umbel.port}"} in umbel.status()["listeners"]
     assert umbel.stop() == 0
 
 
