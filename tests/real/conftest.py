@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 
 import pytest
@@ -28,13 +29,19 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("via", ["direct", "umbel"] if chosen == "both" else [chosen], indirect=True, scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """With --dist loadgroup: what shares a worker process of Celery stays in one test process. Before xdist itself looks at the marks."""
-    for item in items:
-        parameters = getattr(item, "callspec", None)
-        chosen = [str(parameters.params[k]) for k in ("via", "age") if k in parameters.params] if parameters else []
-        item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *chosen])))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With -n: what shares a broker, an Umbel or Celery processes stays in one test process, file by file, in a file way by way and age by age.
+    (xdist's own --dist loadgroup has no groups under pytest 9.2: it writes them to names that nobody reads.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file, _, test = nodeid.partition("::")
+            return " ".join([file, *re.findall(r"\b(?:direct|umbel|celery\d+)\b", test.partition("[")[2])])
+
+    config.option.loadscopereorder = False  # by the number of tests, the slowest few would come last
+    return Together(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True)
