@@ -129,7 +129,7 @@ def missing_exchange(world):
         for _ in range(20):
             culprit.publish("x", b"?", exchange="not-there")
             try:
-                culprit.next(5)
+                culprit.next()
             except wire.Refused as refused:
                 told.append((refused.scope, refused.code))
                 culprit.call(1, "channel.open")
@@ -154,7 +154,7 @@ def behind_a_missing_exchange(world):
                 + wire.frame(wire.HEADER, 1, wire.header(0)) for n in range(30)))
             try:
                 while True:
-                    _, name, what = culprit.next(5)
+                    _, name, what = culprit.next()
                     if name == "basic.ack":
                         acked = what["delivery_tag"]
             except wire.Refused as refused:
@@ -174,7 +174,7 @@ def reject_publish_told(world):
     world.queue("q", arguments={"x-max-length": 200, "x-overflow": "reject-publish"})
     door = world.door(node)
     producer = world.raw(door, rate=500, confirms=True, queues=["q"], count=1_500)
-    world.sleep(3.5)
+    producer.join(90)
     world.loads.stop()
     journal = producer.journal()
     world.check(f"{sum(map(len, journal.nacked.values()))} were nacked", sum(map(len, journal.nacked.values())) > 500)
@@ -334,7 +334,7 @@ def too_large(world):
         with door.client(vhost=world.vhost) as culprit:
             culprit.write(wire.frame(wire.METHOD, 1, wire.method("basic.publish", routing_key="q")) + wire.frame(wire.HEADER, 1, wire.header(50_000_000)))
             try:
-                culprit.next(5)
+                culprit.next()
             except wire.Refused as refused:
                 told.append((refused.scope, refused.code))
         world.sleep(0.1)

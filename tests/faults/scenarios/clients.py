@@ -112,7 +112,7 @@ def half_close(world):
             client.socket.shutdown(socket.SHUT_WR)
             try:
                 while True:
-                    client.next(5)
+                    client.next()
             except (EOFError, OSError):
                 pass
     world.loads.stop()

@@ -231,7 +231,7 @@ def one_octet_at_a_time(world):
     for way in (*behind.ways, *before.ways):
         way.slice = 1
     world.raw(before, rate=40, confirms=True, size=(0, 300), count=150)
-    world.loads.all[0].join(30)
+    world.loads.all[0].join(90)
     for way in (*behind.ways, *before.ways):
         way.slice = None
 

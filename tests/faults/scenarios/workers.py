@@ -98,7 +98,7 @@ def queue_of_a_consumer_deleted(world):
     with door.client(vhost=world.vhost) as consumer, node.client(vhost=world.vhost) as operator:
         consumer.consume("gone", tag="mine")
         operator.call(1, "queue.delete", queue="gone")
-        cancel = consumer.expect("basic.cancel", timeout=5)
+        cancel = consumer.expect("basic.cancel")
         world.check(f"the cancel names the consumer: {cancel}", cancel["consumer_tag"] == "mine")
         consumer.declare("gone")
         consumer.consume("gone", tag="again")
