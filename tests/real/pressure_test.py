@@ -76,7 +76,7 @@ def test_out_of_descriptors_accepting_waits_quietly_and_goes_on(make_umbel, node
             for s in crowd:
                 s.close()
         with umbel.client(vhost=vhost) as late:
-            assert late.depth("q") == 31
+            wait_equal(lambda: late.depth("q"), 31, what="the depth")
 
 
 def test_the_soft_limit_on_open_files_is_raised(make_umbel, node, monkeypatch, place):
