@@ -166,6 +166,11 @@ impl Refused {
     pub(super) fn of((code, text, _): &(u16, String, MethodId)) -> Self {
         Self { place: None, why: format!("{code} {text}").into() }
     }
+
+    /// By a nack, which says neither what of nor why.
+    pub(super) fn nacked() -> Self {
+        Self { place: None, why: "basic.nack".into() }
+    }
 }
 
 /// What a broker's refusal speaks of: an exchange, or one of its topics.

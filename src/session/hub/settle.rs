@@ -184,8 +184,10 @@ impl Hub {
                 // Nobody would hear of it, or its client has had its ack of the disk: it is tried again (SPEC D4: nothing accepted
                 // is dropped).
                 let for_good = self.nacked_for_good(lane_id, index, flags);
-                let refused = Refused { place: None, why: "basic.nack".into() };
-                if for_good && on_disk && self.put_aside(now, lane_id, index, refused, Again::InTurn) {
+                if for_good
+                    && on_disk
+                    && self.put_aside(now, lane_id, index, Refused::nacked(), Again::InTurn)
+                {
                     return;
                 }
                 if !for_good || on_disk {
