@@ -333,5 +333,13 @@ def before(world, script, **options):
     return world.door(mock, **options), mock
 
 
+def loaded(world, script, channels=2, rate=500):
+    """The same, with a producer that waits for confirms on so many channels, and one that does not."""
+    door, mock = before(world, script)
+    world.raw(door, channels=channels, rate=rate, confirms=True, window=300)
+    world.raw(door, rate=300)
+    return mock
+
+
 def lawful(world, mock):
     world.check(f"Umbel kept the protocol, but: {mock.violations[:3]}", not mock.violations)

@@ -11,38 +11,30 @@ def disk_alarm(node, on):
     node.eval("rabbit_disk_monitor:set_disk_free_limit(%s)" % ("999999999999999" if on else "10000000"))
 
 
-@scenario("memory alarm of 12 s, Celery 5 with its defaults", rows=10, direct=True, accepted=1_000)
-def memory_alarm(world):
-    """The broker stops reading whoever publishes. Directly, py-amqp's kernel gives up after a second and what delay() returned from is gone."""
-    node, _ = own(world, raw=False)
+def twelve_seconds_of_alarm(world, producer):
+    node, _ = own(world, celery=[producer], raw=False)
     world.sleep(1)
     node.memory_alarm(True)
     world.sleep(12)
     node.memory_alarm(False)
     world.healed()
     world.sleep(2)
+
+
+@scenario("memory alarm of 12 s, Celery 5 with its defaults", rows=10, direct=True, accepted=1_000)
+def memory_alarm(world):
+    """The broker stops reading whoever publishes. Directly, py-amqp's kernel gives up after a second and what delay() returned from is gone."""
+    twelve_seconds_of_alarm(world, "celery5")
 
 
 @scenario("memory alarm of 12 s, Celery 4.4", rows=10, direct=True, needs="celery44", accepted=1_000)
 def memory_alarm_celery44(world):
-    node, _ = own(world, celery=["celery44"], raw=False)
-    world.sleep(1)
-    node.memory_alarm(True)
-    world.sleep(12)
-    node.memory_alarm(False)
-    world.healed()
-    world.sleep(2)
+    twelve_seconds_of_alarm(world, "celery44")
 
 
 @scenario("memory alarm of 12 s, Celery 3.1", rows=10, direct=True, needs="celery31", accepted=1_000)
 def memory_alarm_celery31(world):
-    node, _ = own(world, celery=["celery31"], raw=False)
-    world.sleep(1)
-    node.memory_alarm(True)
-    world.sleep(12)
-    node.memory_alarm(False)
-    world.healed()
-    world.sleep(2)
+    twelve_seconds_of_alarm(world, "celery31")
 
 
 @scenario("memory alarm of 60 s under load, three producers", rows=10, accepted=10_000, memory=260.0, recovery=15.0)
@@ -67,10 +59,6 @@ def memory_alarm_on_and_off(world):
         node.memory_alarm(False)
     world.healed()
     world.sleep(1)
-
-
-def disk_alarm(node, on):
-    node.eval("rabbit_disk_monitor:set_disk_free_limit(%s)" % ("999999999999999" if on else "10000000"))
 
 
 # those who consume meanwhile

@@ -1,6 +1,6 @@
 """Odd confirms, by a scripted broker: nacks, acks out of order, acks late, never, twice or for nothing, returns between them."""
 
-from kit.mock import Batches, Mock, before, lawful
+from kit.mock import Batches, Mock, before, lawful, loaded
 from kit.scenario import scenario
 
 
@@ -65,9 +65,7 @@ class Shuffled(Batches):
 
 @scenario("confirms out of order, single and multiple", rows=34, short=True, duplicated=0)
 def confirms_out_of_order(world):
-    door, mock = before(world, Shuffled)
-    world.raw(door, channels=3, rate=900, confirms=True, window=300)
-    world.raw(door, rate=300)
+    mock = loaded(world, Shuffled, channels=3, rate=900)
     world.sleep(3)
     world.loads.stop()
     lawful(world, mock)
@@ -153,8 +151,6 @@ class Inventive(Batches):
 @scenario("acks for what was never published, and each ack twice", rows=(34, 58), short=True, duplicated="resent")
 def invented_confirms(world):
     """An ack the broker never gave for a publish is never told to its client; a second one for the same is nothing."""
-    door, mock = before(world, Inventive)
-    world.raw(door, channels=2, rate=500, confirms=True, window=300)
-    world.raw(door, rate=300)
+    mock = loaded(world, Inventive)
     world.sleep(3)
     world.loads.stop()

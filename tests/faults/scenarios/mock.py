@@ -1,7 +1,7 @@
 """What a real broker will not do on demand, by a scripted one: odd tunes, odd ends, odd frames. Odd confirms are in `confirms`."""
 
 from harness import wire
-from kit.mock import Mock, before, lawful
+from kit.mock import Mock, before, lawful, loaded
 from kit.scenario import scenario
 
 
@@ -71,16 +71,18 @@ class Closing(Mock):
         publish.ack()
 
 
-@scenario("connection.close 320 in mid-stream, the rest unread", rows=33, short=True)
-def closed_in_mid_stream(world):
-    """Only what was not confirmed is sent again."""
-    door, mock = before(world, Closing)
-    world.raw(door, channels=2, rate=600, confirms=True, window=300)
-    world.raw(door, rate=300)
+def closed_twelve_times(world, script):
+    mock = loaded(world, script, rate=600)
     world.wait(lambda: mock.closes == 12, what="twelve closes")
     world.healed()
     world.loads.stop()
     lawful(world, mock)
+
+
+@scenario("connection.close 320 in mid-stream, the rest unread", rows=33, short=True)
+def closed_in_mid_stream(world):
+    """Only what was not confirmed is sent again."""
+    closed_twelve_times(world, Closing)
 
 
 class Internal(Closing):
@@ -90,13 +92,7 @@ class Internal(Closing):
 @scenario("connection.close 541 in mid-stream, the rest unread", rows=57, short=True)
 def internal_errors(world):
     """541 is the broker's own failure: it ends a link and nobody's publish is blamed for it."""
-    door, mock = before(world, Internal)
-    world.raw(door, channels=2, rate=600, confirms=True, window=300)
-    world.raw(door, rate=300)
-    world.wait(lambda: mock.closes == 12, what="twelve closes")
-    world.healed()
-    world.loads.stop()
-    lawful(world, mock)
+    closed_twelve_times(world, Internal)
 
 
 class Picky(Mock):
@@ -168,9 +164,7 @@ class Hostile(Mock):
 @scenario("a broker that sends malformed frames, ten kinds, twice", rows=58, short=True)
 def malformed_frames(world):
     """A link that talks nonsense is dropped, no session is, and nothing is lost."""
-    door, mock = before(world, Hostile)
-    world.raw(door, channels=2, rate=500, confirms=True, window=300)
-    world.raw(door, rate=300)
+    mock = loaded(world, Hostile)
     world.wait(lambda: len(mock.said) == 2 * len(GARBAGE), 40, "everything to be said")
     world.healed()
     world.sleep(1)
@@ -191,9 +185,7 @@ class Flowing(Mock):
 
 @scenario("channel.flow and connection.blocked, off and on", rows=10, duplicated=0)
 def flow_and_blocked(world):
-    door, mock = before(world, Flowing)
-    world.raw(door, channels=2, rate=500, confirms=True, window=300)
-    world.raw(door, rate=300)
+    mock = loaded(world, Flowing)
     world.sleep(3)
     world.loads.stop()
     lawful(world, mock)

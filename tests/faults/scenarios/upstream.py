@@ -77,26 +77,24 @@ def cut_inside_a_message(world):
     world.sleep(0.5)
 
 
-@scenario("half of a link closed: the broker's end of stream alone", rows=3)
-def half_closed_by_the_broker(world):
+def half_closed(world, close):
     door, relay = linked(world)
     busy(world, door)
     for _ in range(5):
         world.moment(0.4, 0.6)
-        relay.half_close_client()
+        close(relay)
     world.healed()
     world.sleep(0.5)
+
+
+@scenario("half of a link closed: the broker's end of stream alone", rows=3)
+def half_closed_by_the_broker(world):
+    half_closed(world, lambda relay: relay.half_close_client())
 
 
 @scenario("half of a link closed: our end of stream reaches the broker", rows=3)
 def half_closed_towards_the_broker(world):
-    door, relay = linked(world)
-    busy(world, door)
-    for _ in range(5):
-        world.moment(0.4, 0.6)
-        relay.half_close_target()
-    world.healed()
-    world.sleep(0.5)
+    half_closed(world, lambda relay: relay.half_close_target())
 
 
 @scenario("black hole for 12 s, both ways", rows=4, direct=True)
