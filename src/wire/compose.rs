@@ -1,8 +1,9 @@
-//! Content headers of our own: for the results and events that we publish, never for a client's message.
+//! Tables and content headers of our own: for the results and events that we publish, and what patches put in, never a client's own.
 
 use super::num::u32_clamped;
 use super::props::{CLASS_BASIC, Property};
-use super::table::{Table, write_name};
+use super::table::Table;
+use super::value::Value;
 
 /// A content header of our own; what is `None` is absent. Short strings over 255 octets are cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,4 +80,59 @@ fn extend_some<const N: usize>(out: &mut Vec<u8>, bytes: Option<[u8; N]>) -> boo
 pub fn write_table(out: &mut Vec<u8>, table: &[u8]) {
     out.extend_from_slice(&u32_clamped(table.len()).to_be_bytes());
     out.extend_from_slice(table);
+}
+
+/// Appends one entry to a table's bytes. A name is cut at 255 octets: a short string holds no more.
+pub fn write_entry(out: &mut Vec<u8>, name: &[u8], value: &Value<'_>) {
+    write_name(out, name);
+    value.write(out);
+}
+
+/// Appends a short string, cut at 255 octets.
+pub(crate) fn write_name(out: &mut Vec<u8>, name: &[u8]) {
+    let (len, name) = match u8::try_from(name.len()) {
+        Ok(len) => (len, name),
+        Err(_) => (u8::MAX, name.get(..usize::from(u8::MAX)).unwrap_or(name)),
+    };
+    out.push(len);
+    out.extend_from_slice(name);
+}
+
+/// Writes a table of our own, entry by entry.
+#[derive(Debug, Clone, Default)]
+pub struct TableWriter {
+    bytes: Vec<u8>,
+}
+
+impl TableWriter {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends an entry.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value<'_>) -> Self {
+        write_entry(&mut self.bytes, name.as_bytes(), &value);
+        self
+    }
+
+    /// Appends a string.
+    #[must_use]
+    pub fn str(self, name: &str, value: &[u8]) -> Self {
+        self.with(name, Value::Str(value))
+    }
+
+    /// The table, borrowed.
+    #[must_use]
+    pub fn table(&self) -> Table<'_> {
+        Table::new(&self.bytes)
+    }
+
+    /// The table's bytes, without a length.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
 }

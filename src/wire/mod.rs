@@ -8,9 +8,12 @@ pub mod compose;
 pub mod frame;
 pub mod method;
 pub mod num;
+pub mod outline;
 pub mod patch;
+pub mod property;
 pub mod props;
 pub mod reader;
+pub mod splice;
 pub mod table;
 pub mod value;
 

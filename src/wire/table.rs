@@ -1,12 +1,14 @@
-//! Field tables (AMQP 0-9-1 §4.2.5.5) read in place, written entry by entry.
+//! Field tables (AMQP 0-9-1 §4.2.5.5) read in place.
 //!
 //! A table is never decoded and encoded again: entries carry their byte range, so that whoever changes one splices it (T1).
 
 use std::ops::Range;
 
 use super::check::{LONG, NESTED, SHAPES, UNKNOWN};
-pub use super::check::{Outline, TABLE_DEPTH_MAX, TableLimits, check_and_outline, check_table};
+pub use super::check::{TABLE_DEPTH_MAX, TableLimits, check_and_outline, check_table};
+pub use super::compose::{TableWriter, write_entry};
 use super::num::usize_of;
+pub use super::outline::Outline;
 use super::reader::{Reader, Short};
 pub use super::value::Value;
 
@@ -256,61 +258,6 @@ impl<'a> Iterator for Items<'a> {
             self.reader = Reader::new(&[]);
         }
         Some(value)
-    }
-}
-
-/// Appends one entry to a table's bytes. A name is cut at 255 octets: a short string holds no more.
-pub fn write_entry(out: &mut Vec<u8>, name: &[u8], value: &Value<'_>) {
-    write_name(out, name);
-    value.write(out);
-}
-
-/// Appends a short string, cut at 255 octets.
-pub(crate) fn write_name(out: &mut Vec<u8>, name: &[u8]) {
-    let (len, name) = match u8::try_from(name.len()) {
-        Ok(len) => (len, name),
-        Err(_) => (u8::MAX, name.get(..usize::from(u8::MAX)).unwrap_or(name)),
-    };
-    out.push(len);
-    out.extend_from_slice(name);
-}
-
-/// Writes a table of our own, entry by entry.
-#[derive(Debug, Clone, Default)]
-pub struct TableWriter {
-    bytes: Vec<u8>,
-}
-
-impl TableWriter {
-    /// An empty table.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Appends an entry.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: Value<'_>) -> Self {
-        write_entry(&mut self.bytes, name.as_bytes(), &value);
-        self
-    }
-
-    /// Appends a string.
-    #[must_use]
-    pub fn str(self, name: &str, value: &[u8]) -> Self {
-        self.with(name, Value::Str(value))
-    }
-
-    /// The table, borrowed.
-    #[must_use]
-    pub fn table(&self) -> Table<'_> {
-        Table::new(&self.bytes)
-    }
-
-    /// The table's bytes, without a length.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
     }
 }
 
