@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::block::{self, Head, Kind};
+use super::block;
+use super::gathered::Gathered;
 use super::keeper::{self, Keeper, Opener, Run};
 use super::queue::{self, GROUP_MAX, QueueId, QueueKey};
 use super::report::{Completion, Gauges, Recovered, SpoolHealth};
@@ -19,35 +20,10 @@ use crate::wire::num::u64_of;
 
 /// Octets of one record at most: a quarter of the largest value the store takes.
 const RECORD_MAX: usize = 512 << 20;
-/// Refusals of one queue that wait to be handed over, and octets of each.
-const REFUSALS_MAX: usize = 10_000;
-const REFUSAL_BYTES: usize = 255;
 /// Commands that wait for the writer at most.
 const COMMANDS_MAX: usize = 256;
 /// Answers that wait for the data thread at most.
 const ANSWERS_MAX: usize = 4096;
-
-/// A queue as the data thread knows it.
-#[derive(Debug)]
-struct Line {
-    key: Arc<QueueKey>,
-    next: u64,
-    /// Written, not handed over yet.
-    run: Vec<u8>,
-    /// Octets of the run before it: as much room is made at once.
-    last_run: usize,
-    removals: Vec<(u64, u64)>,
-    refusals: Vec<(u64, Arc<str>)>,
-    reading: Option<Ask>,
-}
-
-/// A read, asked for.
-#[derive(Debug, Clone, Copy)]
-struct Ask {
-    after: u64,
-    max_bytes: u64,
-    sent: bool,
-}
 
 /// The data thread's end of the spool.
 #[derive(Debug)]
@@ -55,7 +31,7 @@ pub struct Spool {
     settings: SpoolSettings,
     salt: [u8; 32],
     ids: HashMap<QueueKey, QueueId>,
-    lines: BTreeMap<QueueId, Line>,
+    queues: BTreeMap<QueueId, Gathered>,
     commands: Option<SyncSender<Command>>,
     answers: Receiver<Answer>,
     /// Given back before they were handed over.
@@ -116,7 +92,7 @@ impl Spool {
             settings,
             salt,
             ids: HashMap::new(),
-            lines: BTreeMap::new(),
+            queues: BTreeMap::new(),
             commands: Some(commands),
             answers,
             own: VecDeque::new(),
@@ -137,9 +113,9 @@ impl Spool {
         for (id, key, next) in &recovered.names {
             // One that was made up before the store could be read has nothing in it.
             if let Some(made_up) = self.ids.insert(key.clone(), *id).filter(|made_up| made_up != id) {
-                self.lines.remove(&made_up);
+                self.queues.remove(&made_up);
             }
-            let line = self.lines.entry(*id).or_insert_with(|| Line::new(key.clone()));
+            let line = self.queues.entry(*id).or_insert_with(|| Gathered::new(key.clone()));
             line.next = line.next.max(*next);
         }
     }
@@ -181,10 +157,10 @@ impl Spool {
             return *id;
         }
         // By the clock: a queue's number is never used again, even where a damaged store has forgotten it.
-        let last = self.lines.last_key_value().map_or(0, |(id, _)| id.0);
+        let last = self.queues.last_key_value().map_or(0, |(id, _)| id.0);
         let id = QueueId(writer::now_us().max(last + 1));
         self.ids.insert(key.clone(), id);
-        self.lines.insert(id, Line::new(key.clone()));
+        self.queues.insert(id, Gathered::new(key.clone()));
         id
     }
 
@@ -197,22 +173,8 @@ impl Spool {
         let parts = [publish.method, publish.header, publish.body];
         let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
         self.admits(len)?;
-        let Some(line) = self.lines.get_mut(&queue) else { return Err(Refused::Busy) };
-        let seq = line.next;
-        let head = Head {
-            kind: Kind::Record,
-            flags: publish.flags,
-            queue: queue.0,
-            seq,
-            at: publish.at_us,
-            lane: publish.lane,
-            lengths: [0; 3],
-        };
-        if line.run.capacity() == 0 {
-            line.run.reserve(line.last_run);
-        }
-        block::write(&mut line.run, &head, parts);
-        line.next += 1;
+        let Some(line) = self.queues.get_mut(&queue) else { return Err(Refused::Busy) };
+        let seq = line.append(queue, publish, parts);
         self.unanswered += 1;
         self.gathered += block::record_len(len);
         if line.run.len() >= GROUP_MAX {
@@ -246,48 +208,44 @@ impl Spool {
 
     /// The records numbered from `from` to `to`, both included, need not be kept any more.
     pub fn remove(&mut self, queue: QueueId, from: u64, to: u64) {
-        let Some(line) = self.lines.get_mut(&queue) else { return };
-        match line.removals.last_mut() {
-            Some((_, end)) if end.checked_add(1) == Some(from) => *end = to,
-            _ => line.removals.push((from, to)),
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.remove(from, to);
         }
     }
 
     /// A broker has refused a record that stays: its words, at most so many octets of them.
     pub fn refused(&mut self, queue: QueueId, seq: u64, why: &str) {
-        if let Some(line) = self.lines.get_mut(&queue).filter(|line| line.refusals.len() < REFUSALS_MAX) {
-            let end =
-                (0..=why.len().min(REFUSAL_BYTES)).rev().find(|at| why.is_char_boundary(*at)).unwrap_or(0);
-            line.refusals.push((seq, why.get(..end).unwrap_or_default().into()));
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.refused(seq, why);
         }
     }
 
     /// Asks for records of a queue that are on disk, in order, after a number, about so many octets (at least one record).
     /// [`Completion::Records`] answers. One read a queue at a time: false where one is under way.
     pub fn read(&mut self, queue: QueueId, after: u64, max_bytes: u64) -> bool {
-        let Some(line) = self.lines.get_mut(&queue).filter(|line| line.reading.is_none()) else {
-            return false;
-        };
-        line.reading = Some(Ask { after, max_bytes, sent: false });
-        true
+        self.queues.get_mut(&queue).is_some_and(|queue| queue.ask(after, max_bytes))
     }
 
     /// Hands over what has gathered. Call it once a turn. Whether that was all: what the writer has no room for goes with the next call.
     pub fn flush(&mut self) -> bool {
         let ids: Vec<QueueId> =
-            self.lines.iter().filter(|(_, line)| line.is_waiting()).map(|(id, _)| *id).collect();
+            self.queues.iter().filter(|(_, line)| line.is_waiting()).map(|(id, _)| *id).collect();
         // What is removed from one queue may have been appended to another first.
-        if ids.iter().all(|id| self.hand_over(*id)) {
+        if ids.iter().all(|id| self.hand_over(*id))
+            && let Some(commands) = &self.commands
+        {
             for id in ids {
-                self.hand_over_the_rest(id);
+                if let Some(queue) = self.queues.get_mut(&id) {
+                    queue.hand_over_the_rest(id, commands);
+                }
             }
         }
-        !self.lines.values().any(Line::is_waiting)
+        !self.queues.values().any(Gathered::is_waiting)
     }
 
     /// Whether nothing that was appended is left here.
     fn hand_over(&mut self, id: QueueId) -> bool {
-        let (Some(commands), Some(line)) = (&self.commands, self.lines.get_mut(&id)) else { return true };
+        let (Some(commands), Some(line)) = (&self.commands, self.queues.get_mut(&id)) else { return true };
         if !line.run.is_empty() {
             if self.settling {
                 return false;
@@ -309,33 +267,6 @@ impl Spool {
         true
     }
 
-    /// Behind the appends: a removal never overtakes the append it is for, nor a read the removals before it.
-    fn hand_over_the_rest(&mut self, id: QueueId) {
-        let (Some(commands), Some(line)) = (&self.commands, self.lines.get_mut(&id)) else { return };
-        if !line.refusals.is_empty() {
-            let refused = std::mem::take(&mut line.refusals);
-            if let Err(TrySendError::Full(Command::Refuse { refused, .. })) =
-                commands.try_send(Command::Refuse { queue: id, refused })
-            {
-                line.refusals = refused;
-                return;
-            }
-        }
-        if !line.removals.is_empty() {
-            let ranges = std::mem::take(&mut line.removals);
-            if let Err(TrySendError::Full(Command::Remove { ranges, .. })) =
-                commands.try_send(Command::Remove { queue: id, ranges })
-            {
-                line.removals = ranges;
-                return;
-            }
-        }
-        if let Some(ask) = line.reading.as_mut().filter(|ask| !ask.sent) {
-            let read = Command::Read { queue: id, after: ask.after, max_bytes: ask.max_bytes };
-            ask.sent = commands.try_send(read).is_ok();
-        }
-    }
-
     /// The next thing that has happened, if any.
     pub fn poll(&mut self) -> Option<Completion> {
         if let Some(completion) = self.own.pop_front() {
@@ -354,7 +285,7 @@ impl Spool {
                 self.unanswered = self.unanswered.saturating_sub(u64_of(records.len()));
             }
             Completion::Records { queue, .. } | Completion::ReadFailed { queue, .. } => {
-                if let Some(line) = self.lines.get_mut(queue) {
+                if let Some(line) = self.queues.get_mut(queue) {
                     line.reading = None;
                 }
             }
@@ -370,11 +301,11 @@ impl Spool {
     /// Once all that was handed over before a failure has been answered, what was not handed over is given back too.
     fn settle(&mut self) {
         let waiting: usize =
-            self.lines.values().filter(|l| !l.run.is_empty()).map(|l| block::count(&l.run)).sum();
+            self.queues.values().filter(|l| !l.run.is_empty()).map(|l| block::count(&l.run)).sum();
         if self.unanswered > u64_of(waiting) {
             return;
         }
-        for (id, line) in &mut self.lines {
+        for (id, line) in &mut self.queues {
             if line.run.is_empty() {
                 continue;
             }
@@ -403,7 +334,7 @@ impl Spool {
             self.flush();
             rest.extend(std::iter::from_fn(|| self.poll()));
             if self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-                || !self.lines.values().any(Line::is_waiting)
+                || !self.queues.values().any(Gathered::is_waiting)
             {
                 break;
             }
@@ -435,26 +366,5 @@ impl Drop for Spool {
         if self.thread.is_some() {
             self.end(&mut Vec::new());
         }
-    }
-}
-
-impl Line {
-    fn new(key: QueueKey) -> Self {
-        Self {
-            key: Arc::new(key),
-            next: 1,
-            run: Vec::new(),
-            last_run: 0,
-            removals: Vec::new(),
-            refusals: Vec::new(),
-            reading: None,
-        }
-    }
-
-    fn is_waiting(&self) -> bool {
-        !self.run.is_empty()
-            || !self.removals.is_empty()
-            || !self.refusals.is_empty()
-            || self.reading.is_some_and(|ask| !ask.sent)
     }
 }

@@ -34,6 +34,7 @@
 
 mod block;
 mod disk;
+mod gathered;
 mod handle;
 mod index;
 mod keeper;
