@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::thread::{Signal, Thread};
 use super::tls::Transport;
@@ -202,33 +202,10 @@ impl Client {
     fn poll_read(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<usize>> {
         let thread = Rc::clone(&self.thread);
         let mut buffer = thread.buffer.borrow_mut();
-        let kept = self.kept.len();
-        // A large frame is read to where it is kept; anything else into the thread's buffer, behind what was kept.
-        if kept + 4096 > buffer.len() / 2 {
-            drop(buffer);
-            let more = crate::wire::frame::missing(&self.kept).clamp(16 * 1024, 1 << 20);
-            self.kept.resize(kept + more, 0);
-            let mut room = ReadBuf::new(self.kept.get_mut(kept..).unwrap_or(&mut []));
-            let polled = Pin::new(io).poll_read(cx, &mut room);
-            let read = room.filled().len();
-            self.kept.truncate(kept + read);
-            std::task::ready!(polled)?;
-            self.count(read);
-            let all = std::mem::take(&mut self.kept);
-            self.hand_in(&all);
-            return Poll::Ready(Ok(read));
-        }
-        let Some((front, room)) = buffer.split_at_mut_checked(kept) else { return Poll::Pending };
-        let most = thread.read_bytes().min(room.len());
-        let room = room.get_mut(..most).unwrap_or_default();
-        let mut room = ReadBuf::new(room);
-        std::task::ready!(Pin::new(io).poll_read(cx, &mut room))?;
-        let read = room.filled().len();
-        front.copy_from_slice(&self.kept);
-        self.kept.clear();
+        let most = thread.read_bytes();
+        let (bytes, read) = std::task::ready!(super::read::poll(cx, io, &mut self.kept, &mut buffer, most))?;
         self.count(read);
-        let all = buffer.get(..kept + read).unwrap_or(&[]);
-        self.hand_in(all);
+        self.hand_in(&bytes);
         Poll::Ready(Ok(read))
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::thread::{Signal, Thread};
 use super::tls::Transport;
@@ -174,28 +174,9 @@ impl Link {
     fn poll_read(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<usize>> {
         let thread = Rc::clone(&self.thread);
         let mut buffer = thread.buffer.borrow_mut();
-        let kept = self.kept.len();
-        if kept + 4096 > buffer.len() / 2 {
-            drop(buffer);
-            let more = crate::wire::frame::missing(&self.kept).clamp(16 * 1024, 1 << 20);
-            self.kept.resize(kept + more, 0);
-            let mut room = ReadBuf::new(self.kept.get_mut(kept..).unwrap_or(&mut []));
-            let polled = Pin::new(io).poll_read(cx, &mut room);
-            let read = room.filled().len();
-            self.kept.truncate(kept + read);
-            std::task::ready!(polled)?;
-            let all = std::mem::take(&mut self.kept);
-            self.hand_in(&all, read);
-            return Poll::Ready(Ok(read));
-        }
-        let Some((front, room)) = buffer.split_at_mut_checked(kept) else { return Poll::Pending };
-        let mut room = ReadBuf::new(room);
-        std::task::ready!(Pin::new(io).poll_read(cx, &mut room))?;
-        let read = room.filled().len();
-        front.copy_from_slice(&self.kept);
-        self.kept.clear();
-        let all = buffer.get(..kept + read).unwrap_or(&[]);
-        self.hand_in(all, read);
+        let (bytes, read) =
+            std::task::ready!(super::read::poll(cx, io, &mut self.kept, &mut buffer, usize::MAX))?;
+        self.hand_in(&bytes, read);
         Poll::Ready(Ok(read))
     }
 

@@ -17,6 +17,7 @@ mod listen;
 mod load;
 mod notice;
 mod publisher;
+mod read;
 mod reload;
 mod replay;
 mod seldom;
