@@ -34,7 +34,7 @@ fn admission_keeps_out_as_its_action_says() {
     let says = |action: &str| rule(&format!("admission = {{ action = \"{action}\", reason = \"off\" }}"));
     assert_eq!(court(&says("refuse")).settled(&task).settle, Settle::Nack);
     let plain = court(&says("refuse")).without_confirms().settled(&task).settle;
-    assert_eq!(plain, Settle::Close(403, "ACCESS_REFUSED - off".to_owned()));
+    assert_eq!(plain, Settle::Close(403, "off".to_owned()));
     assert_eq!(court(&says("nack")).without_confirms().settled(&task).settle, Settle::Nack);
     assert_eq!(
         court(&says("return")).settled(&task).settle,

@@ -296,7 +296,7 @@ def test_who_uses_no_confirms_is_refused_with_403_on_its_channel_where_a_rule_sa
         client.publish("q", b"[]", headers={"task": "off.a", "id": "1"})
         with pytest.raises(wire.Refused, match="off today") as refused:
             client.next()
-        assert (refused.value.scope, refused.value.code) == ("channel", 403)
+        assert (refused.value.scope, refused.value.code, refused.value.text) == ("channel", 403, "ACCESS_REFUSED - off today")
     with umbel.client(vhost=vhost) as client:
         client.select_confirms()
         client.publish("q", b"[]", headers={"task": "off.a", "id": "1"})

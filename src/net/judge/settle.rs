@@ -133,7 +133,7 @@ impl Desk {
     ) -> Decision {
         let (settle, instead) = match how {
             Refusal::Refuse if case.publish.session.confirms => (Settle::Nack, Vec::new()),
-            Refusal::Refuse => (Settle::Close(403, text(format!("ACCESS_REFUSED - {reason}"))), Vec::new()),
+            Refusal::Refuse => (Settle::Close(403, text(reason.to_owned())), Vec::new()),
             Refusal::Nack => (Settle::Nack, Vec::new()),
             Refusal::Return => (no_route(reason), Vec::new()),
             Refusal::Drop => (Settle::Ack, Vec::new()),
