@@ -18,6 +18,7 @@ mod hub {
     pub mod home;
     pub mod mechanisms;
     pub mod owners;
+    pub mod pools;
     pub mod retries;
     pub mod stage;
     pub mod store;

@@ -18,6 +18,8 @@ pub enum Door {
     Opens(&'static str),
     /// Connection refused.
     Shut,
+    /// No answer, until whoever dialed has had enough.
+    Silent,
     /// 530: the vhost is gone.
     NoVhost,
 }
@@ -44,6 +46,8 @@ pub struct Stage {
     pub dials: Vec<(u64, LinkId)>,
     links: BTreeMap<LinkId, Wire>,
     clients: BTreeMap<SessionId, Wire>,
+    /// Links whose dial nobody answers.
+    unanswered: Vec<LinkId>,
 }
 
 /// One upstream, `default`.
@@ -68,6 +72,7 @@ impl Stage {
             dials: Vec::new(),
             links: BTreeMap::new(),
             clients: BTreeMap::new(),
+            unanswered: Vec::new(),
         };
         stage.hub.start(stage.now);
         stage.carry();
@@ -122,12 +127,21 @@ impl Stage {
 
     fn dialed(&mut self, lid: LinkId, upstream: usize) {
         self.dials.push((self.now.ms, lid));
-        if self.doors[upstream] == Door::Shut {
-            self.hub.dial_failed(self.now, lid, "connection refused");
-            return;
+        match self.doors[upstream] {
+            Door::Shut => return self.hub.dial_failed(self.now, lid, "connection refused"),
+            Door::Silent => return self.unanswered.push(lid),
+            Door::Opens(_) | Door::NoVhost => {}
         }
         self.links.insert(lid, Wire { upstream, ..Wire::default() });
         self.hub.dialed(self.now, lid);
+    }
+
+    /// Whoever dialed in vain has had enough.
+    pub fn dials_time_out(&mut self) {
+        for lid in std::mem::take(&mut self.unanswered) {
+            self.hub.dial_failed(self.now, lid, "timed out");
+        }
+        self.carry();
     }
 
     /// Takes what a link was sent; whether there was anything. Logins and channels are answered, the rest is kept for the test.
