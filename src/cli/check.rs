@@ -18,10 +18,14 @@ pub fn check(path: &Path) -> ExitCode {
         Err(problems) => {
             eprint!("{problems}");
             let count = problems.lines().count();
-            eprintln!("{count} problem{} in {}", if count == 1 { "" } else { "s" }, path.display());
+            eprintln!("{count} problem{} in {}", plural(count), path.display());
             ExitCode::from(EXIT_CONFIG)
         }
     }
+}
+
+const fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 fn summary(file: &str, config: &Config) -> String {
@@ -41,7 +45,7 @@ fn summary(file: &str, config: &Config) -> String {
     let policy = &config.policy;
     let (rules, routes) = (policy.rules().len(), policy.task_routes().len());
     let mode = if policy.mode() == Mode::Observe { ", all in dry run: nothing changes" } else { "" };
-    out += &format!("  {rules} rules, {routes} task routes{mode}\n");
+    out += &format!("  {rules} rule{}, {routes} task route{}{mode}\n", plural(rules), plural(routes));
     for (index, rule) in policy.rules().iter().enumerate() {
         let speaks: Vec<&str> = crate::policy::Aspect::ALL
             .into_iter()

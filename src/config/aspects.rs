@@ -27,7 +27,7 @@ pub fn priorities(value: &Value<'_>) -> Option<PriorityRule> {
     if value.raw().is_integer() {
         return Some(PriorityRule { set: Some(priority(value)?), ..PriorityRule::default() });
     }
-    let table = value.section()?;
+    let table = value.table_such_as("{ max = 3 }")?;
     let one = |key| table.value(key).and_then(|v| priority(&v));
     let map = table.value("map").and_then(|v| v.section()).map(|t| mapped(&t)).unwrap_or_default();
     let rule =
@@ -70,16 +70,14 @@ fn mapped(table: &Section<'_>) -> Vec<(u8, u8)> {
 /// The word for an action, or a table with `action`.
 #[must_use]
 pub fn expiry(value: &Value<'_>, known: &Known<'_>) -> Option<ExpiryRule> {
-    let table = value.section()?;
-    let words = [("revoke", 0), ("dead-letter", 1), ("return", 2), ("nack", 3), ("pass", 4)];
+    if value.raw().is_str() {
+        let action = expiry_action(value.choice(&EXPIRY)?, || only_default(value, known))?;
+        return Some(ExpiryRule { default: None, max: None, stamp_ttl: false, on_delivery: false, action });
+    }
+    let table = value.table_such_as("{ action = \"revoke\" }")?;
     let letter = own_place(&table, known);
-    let action = match table.choice("action", &words) {
-        Some(1) => ExpiryAction::DeadLetter(letter_or_default(&table, letter.clone(), known)?),
-        Some(2) => ExpiryAction::Return,
-        Some(3) => ExpiryAction::Nack,
-        Some(4) => ExpiryAction::Pass,
-        _ => ExpiryAction::Revoke,
-    };
+    let chosen = table.choice("action", &EXPIRY).unwrap_or(0);
+    let action = expiry_action(chosen, || letter_or_default(&table, letter.clone(), known))?;
     let micros = |key| {
         let found: Option<Duration> = table.duration(key);
         if found.is_some_and(|d| d.is_zero()) {
@@ -106,9 +104,21 @@ pub fn expiry(value: &Value<'_>, known: &Known<'_>) -> Option<ExpiryRule> {
     Some(rule)
 }
 
+const EXPIRY: [(&str, u8); 5] = [("revoke", 0), ("dead-letter", 1), ("return", 2), ("nack", 3), ("pass", 4)];
+
+fn expiry_action(chosen: u8, letter: impl FnOnce() -> Option<Arc<DeadLetter>>) -> Option<ExpiryAction> {
+    Some(match chosen {
+        1 => ExpiryAction::DeadLetter(letter()?),
+        2 => ExpiryAction::Return,
+        3 => ExpiryAction::Nack,
+        4 => ExpiryAction::Pass,
+        _ => ExpiryAction::Revoke,
+    })
+}
+
 /// `dead_letter = { queue = … }` inside a rule.
 fn own_place(table: &Section<'_>, known: &Known<'_>) -> Option<Arc<DeadLetter>> {
-    let inner = table.value("dead_letter")?.section()?;
+    let inner = table.value("dead_letter")?.table_such_as("{ queue = \"dead\" }")?;
     let route = destination(&inner, known);
     inner.close();
     place(&inner, route, known)
@@ -129,6 +139,14 @@ fn letter_or_default(
     found
 }
 
+/// The `[dead_letter]` place, for a rule that is a word and has no room for another.
+fn only_default(value: &Value<'_>, known: &Known<'_>) -> Option<Arc<DeadLetter>> {
+    if known.dead_letter.is_none() {
+        value.problem("\"dead-letter\" needs a [dead_letter] place");
+    }
+    known.dead_letter.clone()
+}
+
 /// A codec by one of Kombu's names.
 #[must_use]
 pub fn codec(value: &Value<'_>) -> Option<Codec> {
@@ -144,14 +162,15 @@ pub fn codec(value: &Value<'_>) -> Option<Codec> {
     found
 }
 
+/// The codec's name, or a table with `codec`, `min_size`, `repair`.
 #[must_use]
 pub fn compression(value: &Value<'_>) -> Option<CompressionRule> {
-    let table = value.section()?;
-    let packing = match table.value("codec") {
-        Some(v) if v.raw().as_str() == Some("none") => Packing::Decompress,
-        Some(v) => codec(&v).map_or(Packing::Keep, Packing::Compress),
-        None => Packing::Keep,
-    };
+    if value.raw().is_str() {
+        let packing = packing(value);
+        return Some(CompressionRule { packing, min_bytes: COMPRESSION_BYTES_MIN, repair: true });
+    }
+    let table = value.table_such_as("{ codec = \"zlib\" }")?;
+    let packing = table.value("codec").map_or(Packing::Keep, |v| packing(&v));
     let rule = CompressionRule {
         packing,
         min_bytes: table.size("min_size", 128..=1 << 40).unwrap_or(COMPRESSION_BYTES_MIN),
@@ -164,33 +183,31 @@ pub fn compression(value: &Value<'_>) -> Option<CompressionRule> {
     Some(rule)
 }
 
+/// A codec, or `none`.
+fn packing(value: &Value<'_>) -> Packing {
+    match value.raw().as_str() {
+        Some("none") => Packing::Decompress,
+        _ => codec(value).map_or(Packing::Keep, Packing::Compress),
+    }
+}
+
+/// Why a task is kept out where no rule says it in words of its own.
+const REASON: &str = "refused by policy";
+
 /// The word for an action, or a table with `action`, `reason`, `rate`, `burst`.
 #[must_use]
 pub fn admission(value: &Value<'_>, known: &Known<'_>) -> Option<AdmissionRule> {
-    let table = value.section()?;
-    let words = [
-        ("allow", 0),
-        ("count", 1),
-        ("refuse", 2),
-        ("nack", 3),
-        ("return", 4),
-        ("drop", 5),
-        ("dead-letter", 6),
-    ];
+    if value.raw().is_str() {
+        let action = admission_action(value.choice(&ADMISSION)?, || only_default(value, known))?;
+        return Some(AdmissionRule { action, reason: REASON.to_owned(), rate: None });
+    }
+    let table = value.table_such_as("{ action = \"refuse\" }")?;
     let letter = own_place(&table, known);
-    let chosen = table.choice("action", &words);
+    let chosen = table.choice("action", &ADMISSION);
     if chosen.is_none() && !table.has("action") {
         table.problem("expected `action`: allow, count, refuse, nack, return, drop or dead-letter");
     }
-    let action = match chosen? {
-        0 => AdmissionAction::Allow,
-        1 => AdmissionAction::Count,
-        2 => AdmissionAction::Refuse,
-        3 => AdmissionAction::Nack,
-        4 => AdmissionAction::Return,
-        5 => AdmissionAction::Drop,
-        _ => AdmissionAction::DeadLetter(letter_or_default(&table, letter.clone(), known)?),
-    };
+    let action = admission_action(chosen?, || letter_or_default(&table, letter.clone(), known))?;
     if letter.is_some() && !matches!(action, AdmissionAction::DeadLetter(_)) {
         table.problem_at("dead_letter", "has no effect: `action` is not \"dead-letter\"");
     }
@@ -198,12 +215,27 @@ pub fn admission(value: &Value<'_>, known: &Known<'_>) -> Option<AdmissionRule> 
     if rate.is_some() && action == AdmissionAction::Allow {
         table.problem_at("rate", "has no effect: what exceeds it would be allowed too");
     }
-    let reason = table.string("reason").unwrap_or_else(|| "refused by policy".to_owned());
+    let reason = table.string("reason").unwrap_or_else(|| REASON.to_owned());
     if reason.len() > 200 {
         table.problem_at("reason", "expected at most 200 bytes: it travels in a short string");
     }
     table.close();
     Some(AdmissionRule { action, reason, rate })
+}
+
+const ADMISSION: [(&str, u8); 7] =
+    [("allow", 0), ("count", 1), ("refuse", 2), ("nack", 3), ("return", 4), ("drop", 5), ("dead-letter", 6)];
+
+fn admission_action(chosen: u8, letter: impl FnOnce() -> Option<Arc<DeadLetter>>) -> Option<AdmissionAction> {
+    Some(match chosen {
+        0 => AdmissionAction::Allow,
+        1 => AdmissionAction::Count,
+        2 => AdmissionAction::Refuse,
+        3 => AdmissionAction::Nack,
+        4 => AdmissionAction::Return,
+        5 => AdmissionAction::Drop,
+        _ => AdmissionAction::DeadLetter(letter()?),
+    })
 }
 
 /// `rate` a second and `burst` at once.

@@ -20,7 +20,11 @@ pub fn conditions(s: &Section<'_>) -> Match {
         vhost: names(s, "vhost"),
         user: names(s, "user"),
         client: s.value("client").map(|v| v.one_or_many().iter().filter_map(network).collect()),
-        headers: s.value("headers").and_then(|v| v.section()).map(|t| headers(&t)).unwrap_or_default(),
+        headers: s
+            .value("headers")
+            .and_then(|v| v.table_such_as("{ tenant = \"acme\" }"))
+            .map(|t| headers(&t))
+            .unwrap_or_default(),
         content_type: names(s, "content_type"),
         size_over: s.size("size_over", 0..=1 << 40),
         size_under: s.size("size_under", 1..=1 << 40),

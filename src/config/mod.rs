@@ -84,17 +84,17 @@ impl Default for Config {
 
 fn read(text: &str, surroundings: &dyn Surroundings) -> (Config, Problems, BTreeSet<String>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let review = Review::new(text, surroundings);
+    let mut review = Review::new(text, surroundings);
     for error in &errors {
         let at = error.span().map_or(text.len(), |span| span.start);
-        review.problem(at, "", format!("not TOML: {}", error.message()));
+        review.not_toml(at, error.message());
     }
-    let config = document(&review.root(&table), !errors.is_empty());
+    let config = document(&review.root(&table));
     let (problems, keys) = review.into_findings();
     (config, problems, keys)
 }
 
-fn document(root: &Section<'_>, broken: bool) -> Config {
+fn document(root: &Section<'_>) -> Config {
     let upstreams = upstreams(root);
     let names: Vec<String> = upstreams.iter().map(|u| u.name.clone()).collect();
     let (mode, settings) = policy::settings(&root.section("policy"));
@@ -115,10 +115,7 @@ fn document(root: &Section<'_>, broken: bool) -> Config {
         upstreams,
     };
     consistent(root, &config);
-    // What is not TOML leaves keys in odd places: naming those as unknown would only hide the mistake.
-    if !broken {
-        root.close();
-    }
+    root.close();
     config
 }
 

@@ -98,7 +98,7 @@ fn arguments(section: &Section<'_>, queue: &mut Queue) {
         }
     };
     let count = |key| section.integer(key, 0..=1 << 62).and_then(|n| i64::try_from(n).ok()).map(Plain::Int);
-    add("x-queue-type", section.string("type").map(Plain::Str));
+    add("x-queue-type", queue_type(section).map(Plain::Str));
     add("x-expires", section.duration("expires").map(|d| Plain::Int(millis(d))));
     add("x-message-ttl", section.duration("message_ttl").map(|d| Plain::Int(millis(d))));
     add("x-max-length", count("max_length"));
@@ -115,6 +115,18 @@ fn arguments(section: &Section<'_>, queue: &mut Queue) {
             add(&key, plain(&value));
         }
     }
+}
+
+/// A type that every RabbitMQ has: a broker refuses to declare a queue of one that it does not know.
+fn queue_type(section: &Section<'_>) -> Option<String> {
+    let text = section.string("type")?;
+    if !matches!(text.as_str(), "classic" | "quorum" | "stream") {
+        section.problem_at(
+            "type",
+            format!("expected classic, quorum or stream (a plugin's goes into `arguments`, as x-queue-type), found \"{text}\""),
+        );
+    }
+    Some(text)
 }
 
 /// A string, number or boolean.

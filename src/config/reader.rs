@@ -19,6 +19,8 @@ pub struct Review<'a> {
     pub(super) surroundings: &'a dyn Surroundings,
     problems: RefCell<Vec<(usize, Problem)>>,
     asked: RefCell<BTreeSet<String>>,
+    /// The text is not TOML: keys may stand in odd places.
+    broken: bool,
 }
 
 impl<'a> Review<'a> {
@@ -26,7 +28,13 @@ impl<'a> Review<'a> {
     #[must_use]
     pub fn new(text: &'a str, surroundings: &'a dyn Surroundings) -> Self {
         let (problems, asked) = (RefCell::new(Vec::new()), RefCell::new(BTreeSet::new()));
-        Self { text, surroundings, problems, asked }
+        Self { text, surroundings, problems, asked, broken: false }
+    }
+
+    /// Notes that the text is not TOML at byte `offset`.
+    pub fn not_toml(&mut self, offset: usize, why: &str) {
+        self.broken = true;
+        self.problem(offset, "", format!("not TOML: {why}"));
     }
 
     /// Notes a problem at byte `offset` of the text.
@@ -44,11 +52,12 @@ impl<'a> Review<'a> {
         Section::new(self, String::new(), table.span(), Some(table.get_ref()))
     }
 
-    /// What was found, in the order of the text; and every key that was asked for, list positions left out (`rules.name`).
+    /// What was found, in the order of the text, what is not TOML before the rest; and every key that was asked for, list positions left out (`rules.name`).
     #[must_use]
     pub fn into_findings(self) -> (Problems, BTreeSet<String>) {
         let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|(offset, _)| *offset);
+        // What is not TOML comes first: what else is wrong may be so only because of it.
+        problems.sort_by_key(|(offset, p)| (!p.key.is_empty(), *offset));
         // A table that is read twice says the same twice.
         let mut seen = BTreeSet::new();
         problems.retain(|(offset, p)| seen.insert((*offset, p.key.clone(), p.message.clone())));
@@ -113,8 +122,17 @@ impl<'a> Section<'a> {
     /// The table under `key`; an absent one if it is not there or not a table.
     #[must_use]
     pub fn section(&self, key: &'static str) -> Section<'a> {
-        let absent = || Section::new(self.review, join(&self.path, key), self.span.clone(), None);
-        self.value(key).and_then(|v| v.section()).unwrap_or_else(absent)
+        self.value(key).and_then(|v| v.section()).unwrap_or_else(|| self.absent(key))
+    }
+
+    /// The same; `example` is told to whoever wrote something else there.
+    #[must_use]
+    pub fn section_such_as(&self, key: &'static str, example: &str) -> Section<'a> {
+        self.value(key).and_then(|v| v.table_such_as(example)).unwrap_or_else(|| self.absent(key))
+    }
+
+    fn absent(&self, key: &str) -> Section<'a> {
+        Section::new(self.review, join(&self.path, key), self.span.clone(), None)
     }
 
     /// The tables of the array under `key` (`[[rules]]`).
@@ -163,6 +181,10 @@ impl<'a> Section<'a> {
 
     /// Ends the reading of this table: whatever is left in it was not asked for.
     pub fn close(&self) {
+        // Naming keys in odd places as unknown would only hide the mistake that put them there.
+        if self.review.broken {
+            return;
+        }
         let asked = self.asked.borrow();
         for (key, _) in self.table.into_iter().flat_map(DeTable::iter) {
             let name = key.get_ref().as_ref();

@@ -38,7 +38,7 @@ pub fn rules(root: &Section<'_>, known: &Known<'_>) -> Vec<Rule> {
 }
 
 fn rule(number: usize, section: &Section<'_>, known: &Known<'_>) -> Rule {
-    let matches = conditions(&section.section("match"));
+    let matches = conditions(&section.section_such_as("match", "{ task = \"feeds.*\" }"));
     let speaks = |aspect: Aspect| section.value(aspect.key());
     let rule = Rule {
         name: section.string("name").unwrap_or_else(|| format!("rules[{number}]")),
@@ -71,7 +71,7 @@ fn route(value: &Value<'_>, matches: &Match, known: &Known<'_>) -> Option<RuleRo
         let target = Target::resolve(route, known.queues).map_err(|why| value.problem(why)).ok()?;
         RuleRoute { choices: vec![(1, target)], force: Force::Respect }
     } else {
-        route_table(&value.section()?, known)?
+        route_table(&value.table_such_as("{ queue = \"feeds\" }")?, known)?
     };
     let default = known.queues.settings().default_queue.as_bytes();
     let elsewhere =

@@ -55,7 +55,17 @@ impl<'a> Value<'a> {
     /// A table.
     #[must_use]
     pub fn section(&self) -> Option<Section<'a>> {
-        let Some(table) = self.value.as_table() else { return self.expected("a table") };
+        self.table("a table")
+    }
+
+    /// A table, of which `example` is one: what a person wrote instead is likely the right word in the wrong form.
+    #[must_use]
+    pub fn table_such_as(&self, example: &str) -> Option<Section<'a>> {
+        self.table(&format!("a table such as {example}"))
+    }
+
+    fn table(&self, what: &str) -> Option<Section<'a>> {
+        let Some(table) = self.value.as_table() else { return self.expected(what) };
         Some(Section::new(self.review, self.path.clone(), self.span.clone(), Some(table)))
     }
 

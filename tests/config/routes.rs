@@ -12,6 +12,11 @@ fn an_exchange_type_that_a_broker_would_end_the_connection_for_is_named() {
     let queue =
         |kind: &str| format!("[[task_queues]]\nname = \"q\"\nexchange = \"e\"\nexchange_type = \"{kind}\"\n");
     one(&queue("direkt"), "4:17: task_queues[1].exchange_type:", "found \"direkt\"");
+    one(
+        "[[task_queues]]\nname = \"q\"\ntype = \"quorom\"\n",
+        "3:8: task_queues[1].type:",
+        "expected classic, quorum or stream",
+    );
     assert!(problems(&queue("x-delayed-message")).is_empty());
     one("[policy]\ndefault_queue = \"\"\n", "2:17: policy.default_queue:", "expected a name");
 }

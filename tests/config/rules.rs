@@ -1,5 +1,7 @@
 //! Rules that say nothing, contradict themselves or are never reached.
 
+use umbel::config::{Config, Nothing};
+
 use super::problem::{one, problems, ruled};
 
 #[test]
@@ -164,4 +166,41 @@ fn two_rules_of_one_name_are_named() {
 #[test]
 fn a_durable_rule_needs_a_spool() {
     one(&ruled("tier = \"durable\""), "6:8: rules[1].tier:", "needs a [spool]");
+}
+
+#[test]
+fn a_word_is_a_rule_where_it_says_all_that_there_is_to_say() {
+    let letter = "[dead_letter]\nqueue = \"dead\"\n";
+    for (word, table) in [
+        ("route = \"feeds\"", "route = { queue = \"feeds\" }"),
+        ("priority = 7", "priority = { set = 7 }"),
+        ("expiry = \"revoke\"", "expiry = { action = \"revoke\" }"),
+        ("expiry = \"dead-letter\"", "expiry = { action = \"dead-letter\" }"),
+        ("compression = \"gzip\"", "compression = { codec = \"gzip\" }"),
+        ("compression = \"none\"", "compression = { codec = \"none\" }"),
+        ("admission = \"refuse\"", "admission = { action = \"refuse\" }"),
+        ("admission = \"dead-letter\"", "admission = { action = \"dead-letter\" }"),
+    ] {
+        let read = |body| Config::parse(&(ruled(body) + letter), &Nothing).map(|c| format!("{:?}", c.policy));
+        assert_eq!(read(word).unwrap(), read(table).unwrap());
+    }
+    one(&ruled("expiry = \"revoked\""), "6:10: rules[1].expiry:", "did you mean \"revoke\"?");
+    one(&ruled("expiry = \"dead-letter\""), "6:10: rules[1].expiry:", "needs a [dead_letter]");
+    one(&ruled("admission = \"dead-letter\""), "6:13: rules[1].admission:", "needs a [dead_letter]");
+}
+
+#[test]
+fn what_should_be_a_table_is_shown_as_one() {
+    one(&ruled("expiry = 5"), "6:10: rules[1].expiry:", "a table such as { action = \"revoke\" }");
+    one(&ruled("priority = \"high\""), "6:12: rules[1].priority:", "a table such as { max = 3 }");
+    one(
+        &ruled("priority = 3\nmatch = \"feeds.*\""),
+        "7:9: rules[1].match:",
+        "a table such as { task = \"feeds.*\" }",
+    );
+    one(
+        &ruled("priority = 3\nmatch = { headers = \"tenant\" }"),
+        "7:21: rules[1].match.headers:",
+        "such as { tenant = \"acme\" }",
+    );
 }

@@ -37,6 +37,13 @@ fn what_is_not_toml_is_placed_too() {
 }
 
 #[test]
+fn what_is_not_toml_is_told_before_what_may_come_of_it() {
+    let found = problems("[[rules]]\nmatch = { task = \"a\"\nroute = { queue = \"q\" }\n");
+    assert!(found[0].starts_with("3:1: not TOML"), "{found:#?}");
+    assert!(!found.iter().any(|problem| problem.contains("unknown key")), "{found:#?}");
+}
+
+#[test]
 fn secrets_come_from_the_environment_and_from_files_and_are_never_shown() {
     let text = "[upstreams.default]\nurls = [\"amqp://bob:${PASSWORD}@h\"]\ncredentials = \"configured\"\n";
     let config = Config::parse(text, &World).unwrap();

@@ -74,3 +74,45 @@ fn every_example_in_the_comments_of_the_tour_is_right() {
         panic!("{}", problems.in_file("config.toml"));
     }
 }
+
+/// Keys of these sections that have no default: what the tour shows of them is an example, or says what it means to leave them out.
+const EXAMPLES: [&str; 12] = [
+    "password",
+    "password_file",
+    "max_retries",
+    "path",
+    "max_age",
+    "replay_rate",
+    "queue_max_priority",
+    "default_queue_type",
+    "default_exchange",
+    "default_routing_key",
+    "create_missing_queue_type",
+    "create_missing_queue_exchange_type",
+];
+
+#[test]
+fn what_is_commented_out_in_a_section_shows_its_default_where_there_is_one() {
+    let shown = |text: &str| format!("{:?}", Config::parse(text, &Nothing).unwrap());
+    let (mut section, mut seen) = (String::new(), 0);
+    // Rules, routes and queues are lists: nothing in them is there by default.
+    let settings = include_str!("../../config.toml").lines().take_while(|line| *line != "[[rules]]");
+    for line in settings {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        if bare.starts_with('[') {
+            section = bare.to_owned();
+            continue;
+        }
+        let Some((key, _)) = bare.split_once('=').filter(|_| line.starts_with("# ")) else { continue };
+        let key = key.trim();
+        let is_key = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if !is_key || section.contains(".tls]") || EXAMPLES.contains(&key) {
+            continue;
+        }
+        let needed = if section.starts_with("[spool]") { "path = \"/s\"" } else { "" };
+        let without = format!("{section}\n{needed}\n");
+        assert_eq!(shown(&format!("{without}{bare}\n")), shown(&without), "{section} {bare}");
+        seen += 1;
+    }
+    assert!(seen > 40, "{seen} keys were found");
+}
