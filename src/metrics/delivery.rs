@@ -93,7 +93,7 @@ impl Delivery {
         Self {
             ledger: Ledger {
                 accepted: make.counter("publishes_accepted_total", "Publishes taken from clients."),
-                forwarded: make.counter("publishes_forwarded_total", "Publishes confirmed by an upstream."),
+                forwarded: make.counter("publishes_forwarded_total", "Publishes confirmed by an upstream without the spool's help."),
                 spooled: make.counter("publishes_spooled_total", "Publishes handed to the spool."),
                 refused: make.counters_by("publishes_refused_total", "Publishes refused visibly."),
                 expired: make

@@ -161,6 +161,51 @@ mod tests {
         }
     }
 
+    /// The page of the metrics: a row each.
+    fn page() -> String {
+        let rows = touched().registry.gather().into_iter().map(|family| {
+            let labels: BTreeSet<&str> =
+                family.get_metric().iter().flat_map(|m| m.get_label()).map(|label| label.name()).collect();
+            let labels: Vec<String> = labels.into_iter().map(|label| format!("`{label}`")).collect();
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            format!("| `{}` | {kind} | {} | {} |\n", family.name(), labels.join(", "), family.help())
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn the_page_of_the_metrics_has_each_of_them_as_it_is_exported() {
+        let written: String = include_str!("../../deploy/METRICS.md")
+            .lines()
+            .filter(|line| line.starts_with("| `umbel_"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(written, page(), "deploy/METRICS.md should have these rows:\n{}", page());
+    }
+
+    #[test]
+    fn what_alerts_and_documents_ask_for_is_exported() {
+        let families = touched().registry.gather();
+        let known: BTreeSet<&str> = families.iter().map(|family| family.name()).collect();
+        for text in [
+            include_str!("../../deploy/alerts.yml"),
+            include_str!("../../README.md"),
+            include_str!("../../ARCHITECTURE.md"),
+            include_str!("../../CHANGELOG.md"),
+            include_str!("../../tests/faults/README.md"),
+        ] {
+            for word in text.split(|c: char| !c.is_ascii_lowercase() && c != '_') {
+                let name = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|part| word.strip_suffix(part).filter(|base| base.ends_with("_seconds")))
+                    .unwrap_or(word);
+                // `umbel_` and `umbel_publishes_*` are beginnings of names.
+                let is_name = name.starts_with("umbel_") && !name.ends_with('_');
+                assert!(!is_name || known.contains(name), "{word} is not exported");
+            }
+        }
+    }
+
     #[test]
     fn tasks_and_queues_join_with_celery_exporters_labels() {
         let rendered = touched().render();

@@ -170,7 +170,7 @@ impl Upstreams {
             ),
             confirms: make.counters(
                 "publishes_confirmed_total",
-                "Publishes that the upstream confirmed.",
+                "Confirms given by the upstream, of whatever was published there.",
                 &one,
             ),
             connect_seconds: make
