@@ -159,6 +159,10 @@ pub(super) struct Lane {
     pub(super) not_before_ms: u64,
     /// Send one at a time: a publish in here closes channels, and we are finding out which.
     pub(super) careful: bool,
+    /// So many of its first items were on their way when a link was ended: each goes alone, on a link of their own.
+    pub(super) suspects: usize,
+    /// One of them is on its way there.
+    pub(super) tried: bool,
     /// Carries what comes back from the spool.
     pub(super) replay: bool,
     /// The broker has closed its client's channel: what stands behind the fault goes on, but nobody waits to see it.
@@ -189,6 +193,8 @@ impl Lane {
             first_ms: now_ms,
             not_before_ms: 0,
             careful: false,
+            suspects: 0,
+            tried: false,
             replay: false,
             forsaken: false,
             refused: None,

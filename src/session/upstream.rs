@@ -137,6 +137,13 @@ pub(super) struct Pool {
     pub(super) links: Vec<super::LinkId>,
     /// Lanes waiting for a lease, first come first served.
     pub(super) waiting: VecDeque<LaneId>,
+    /// Lanes waiting for the link that carries nothing else, that link, how often it was lost in a row, and when it is dialed again.
+    pub(super) suspects: VecDeque<LaneId>,
+    pub(super) alone: Option<super::LinkId>,
+    pub(super) alone_attempt: u32,
+    pub(super) alone_at_ms: u64,
+    /// One of the suspects has been answered there.
+    pub(super) acquitted: bool,
     /// Sessions logged in with it, and lanes on it.
     pub(super) users: usize,
     pub(super) lanes: usize,
@@ -172,6 +179,11 @@ impl Pool {
             identity,
             links: Vec::new(),
             waiting: VecDeque::new(),
+            suspects: VecDeque::new(),
+            alone: None,
+            alone_attempt: 0,
+            alone_at_ms: 0,
+            acquitted: false,
             users: 0,
             lanes: 0,
             attempt: 0,
@@ -185,6 +197,12 @@ impl Pool {
             backlog: None,
             known_exchanges: FxHashSet::default(),
         }
+    }
+
+    /// A link is none of its own any more; whether it was the one for suspects.
+    pub(super) fn forget_link(&mut self, lid: super::LinkId) -> bool {
+        self.links.retain(|&l| l != lid);
+        self.alone.take_if(|l| *l == lid).is_some()
     }
 }
 

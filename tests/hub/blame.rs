@@ -1,5 +1,9 @@
 //! A broker that ends a shared link for somebody's fault, and one that refuses publishes: who hears of it, who must not (SPEC T3, T5, D4).
 
+use std::collections::BTreeMap;
+
+use umbel::session::LinkId;
+use umbel::wire::frame::FrameKind;
 use umbel::wire::method::MethodId;
 
 use super::stage::{Stage, upstream};
@@ -166,4 +170,74 @@ fn what_goes_down_with_a_channel_is_refused_and_a_method_is_no_publish() {
         (2, 2),
         "the publishes, not the declaration"
     );
+}
+
+/// The last delivery tag of each channel.
+type Tags = BTreeMap<(LinkId, u16), u64>;
+
+/// A minute with a broker that ends any link on which it sees `poison`, without saying whose fault that was, and takes everything else:
+/// how many links it ended, and how many of those with something else on its way.
+fn ends_whatever_carries_poison(s: &mut Stage, tags: &mut Tags, words: bool) -> (usize, usize) {
+    let (mut ended, mut shared) = (0, 0);
+    for _ in 0..600 {
+        for lid in s.up() {
+            let heard: Vec<_> = s.heard(lid).into_iter().filter(|f| f.kind == FrameKind::Header).collect();
+            let poison = |f: &kit::OwnFrame| kit::message_id(&f.payload).as_deref() == Some("poison");
+            if heard.iter().any(poison) {
+                ended += 1;
+                shared += usize::from(heard.len() > 1);
+                // Its number is the next one's.
+                tags.retain(|(of, _), _| *of != lid);
+                if words {
+                    let close = kit::close(MethodId::CONNECTION_CLOSE, 541, "INTERNAL_ERROR", MethodId::NONE);
+                    s.say(lid, 0, &close);
+                } else {
+                    s.cut(lid);
+                }
+                continue;
+            }
+            for frame in heard {
+                let tag = tags.entry((lid, frame.channel)).or_insert(0);
+                *tag += 1;
+                s.say(lid, frame.channel, &kit::ack(*tag, false));
+            }
+        }
+        s.later(100);
+    }
+    (ended, shared)
+}
+
+#[test]
+fn what_ends_a_shared_link_in_a_way_that_nobody_knows_ends_no_second_one_that_others_share() {
+    let mut s = Stage::new(vec![upstream()]);
+    let (culprit, innocent) = (s.client("pw"), s.client("pw"));
+    s.publish(innocent, "", "q", false, "1");
+    s.publish(culprit, "", "q", false, "2");
+    let mut tags = Tags::new();
+    ends_whatever_carries_poison(&mut s, &mut tags, true);
+    s.publish(innocent, "", "q", false, "3");
+    s.publish(culprit, "", "q", false, "poison");
+    s.publish(innocent, "", "q", false, "4");
+    s.publish(culprit, "", "q", false, "5");
+    let (ended, shared) = ends_whatever_carries_poison(&mut s, &mut tags, true);
+    assert_eq!(shared, 1, "the first one, and no other");
+    assert!(ended <= 4, "{ended} links were ended");
+    assert_eq!(s.hub.counters.poisoned, 1, "it was found, and is given up");
+    assert_eq!(s.hub.counters.confirmed, 5, "everything else has arrived");
+    assert_eq!(s.up().len(), 1, "the link for suspects is one of all, or gone");
+}
+
+#[test]
+fn what_makes_a_broker_hang_up_again_and_again_without_a_word_goes_alone_and_is_not_given_up() {
+    let mut s = Stage::new(vec![upstream()]);
+    let (culprit, innocent) = (s.client("pw"), s.client("pw"));
+    s.publish(innocent, "", "q", false, "1");
+    s.publish(culprit, "", "q", false, "poison");
+    let (mut shared, mut tags) = (0, Tags::new());
+    for n in 0..5 {
+        s.publish(innocent, "", "q", false, &n.to_string());
+        shared += ends_whatever_carries_poison(&mut s, &mut tags, false).1;
+    }
+    assert!(shared <= 3, "{shared} links that others share were ended");
+    assert_eq!((s.hub.counters.poisoned, s.hub.counters.confirmed), (0, 6));
 }

@@ -297,8 +297,12 @@ impl Hub {
                     "pool {id} knows {lid:?}, which is {used:?}"
                 );
             }
-            let queue: FxHashSet<LaneId> = p.waiting.iter().copied().collect();
-            ensure!(queue.len() == p.waiting.len(), "pool {id}: a lane waits twice");
+            let queue: FxHashSet<LaneId> = p.waiting.iter().chain(&p.suspects).copied().collect();
+            ensure!(queue.len() == p.waiting.len() + p.suspects.len(), "pool {id}: a lane waits twice");
+            ensure!(
+                p.alone.is_none_or(|l| p.links.contains(&l)),
+                "pool {id}: its link for suspects is none of its own"
+            );
             for (lane_id, lane) in self.lanes.iter().filter(|(_, l)| l.pool == PoolId(id)) {
                 let waits = queue.contains(&LaneId(lane_id));
                 ensure!(waits == lane.queued, "lane {lane_id}: queued {}, in the queue {waits}", lane.queued);

@@ -26,9 +26,9 @@ impl Hub {
             return;
         }
         lane.queued = true;
-        let pool = lane.pool;
+        let (pool, suspect) = (lane.pool, lane.suspects > 0);
         if let Some(p) = self.pools.get_mut(pool.0) {
-            p.waiting.push_back(lane_id);
+            if suspect { p.suspects.push_back(lane_id) } else { p.waiting.push_back(lane_id) }
         }
         self.serve(now, pool);
     }
@@ -46,22 +46,11 @@ impl Hub {
             if let Some(p) = self.pools.get_mut(pool.0) {
                 p.waiting.pop_front();
             }
-            self.counters.leases += 1;
-            if let Some(link) = self.links.get_mut(lid.0) {
-                link.leased += 1;
-                if let Some(c) = link.channel(up) {
-                    c.used = ChannelUse::Lane(lane_id);
-                }
-            }
-            if let Some(lane) = self.lanes.get_mut(lane_id.0) {
-                lane.queued = false;
-                lane.lease = Some((lid, up));
-                lane.sent = 0;
-            }
-            self.tell_leased(lane_id, lid);
+            self.lease_out(lane_id, lid, up);
             self.pump(now, lane_id);
         }
         self.dial_more(now, pool);
+        self.try_alone(now, pool);
     }
 
     /// A channel for a lane: one given back, or a new one, on the link with the fewest leases.
@@ -72,11 +61,12 @@ impl Hub {
             .links
             .iter()
             .filter(|l| {
-                self.links.get(l.0).is_some_and(|k| {
-                    k.state == LinkState::Up
-                        && k.retire_at_ms > now.ms
-                        && (!k.free.is_empty() || lendable(k) < room(k, limit))
-                })
+                Some(**l) != p.alone
+                    && self.links.get(l.0).is_some_and(|k| {
+                        k.state == LinkState::Up
+                            && k.retire_at_ms > now.ms
+                            && (!k.free.is_empty() || lendable(k) < room(k, limit))
+                    })
             })
             .min_by_key(|l| self.links.get(l.0).map(|k| (k.out.held() >= CROWDED_BYTES, k.leased)))?;
         let link = self.links.get_mut(lid.0)?;
@@ -98,6 +88,7 @@ impl Hub {
         let limit = self.upstreams.get(p.upstream.0).map_or(0, |u| u.settings.channels_per_link);
         let calm = |l: &LinkId| {
             *l != lid
+                && Some(*l) != p.alone
                 && self.links.get(l.0).is_some_and(|k| {
                     k.state == LinkState::Up
                         && !k.blocked
@@ -221,6 +212,7 @@ impl Hub {
                 lane.first_ms = now.ms;
             }
             lane.sent += 1;
+            lane.tried = lane.suspects > 0;
             self.mark_link(lid);
         }
     }
@@ -273,6 +265,7 @@ impl Hub {
                 }
             }
         }
+        lane.tried = false;
         std::mem::take(&mut lane.sent)
     }
 
@@ -342,6 +335,7 @@ impl Hub {
             p.target_waiters.remove(&lane_id);
             if lane.queued {
                 p.waiting.retain(|&l| l != lane_id);
+                p.suspects.retain(|&l| l != lane_id);
             }
         }
     }

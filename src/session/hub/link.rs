@@ -224,8 +224,11 @@ impl Hub {
                 self.pin_lost(now, sid, lid, why, words);
             }
             LinkUse::Pooled(pool) => {
-                if let Some(words) = words.as_ref().filter(|w| was_up && w.0 >= 500) {
-                    self.strike(now, lid, words);
+                let silent = self.links.get(lid.0).is_some_and(|l| l.hung_up_by_peer);
+                match words.as_ref() {
+                    Some(words) if was_up && words.0 >= 500 => self.strike(now, lid, words),
+                    None if was_up && silent => self.strike_without_words(lid),
+                    _ => {}
                 }
                 self.pooled_link_lost(now, lid, pool, was_up, refused);
             }

@@ -218,10 +218,9 @@ impl Hub {
         let u = self.upstreams.get(id.0).filter(|u| u.state == UpstreamState::Down && !u.probing)?;
         let dialing = self.links.iter().any(|(_, l)| l.upstream == id && l.state < LinkState::Up);
         let probe = Some(u.probe_at_ms).filter(|_| u.asks_again());
-        let wanted = self
-            .pools
-            .iter()
-            .filter(|(n, p)| p.upstream == id && (!p.waiting.is_empty() || self.carries(PoolId(*n))));
+        let wanted = self.pools.iter().filter(|(n, p)| {
+            p.upstream == id && (!p.waiting.is_empty() || !p.suspects.is_empty() || self.carries(PoolId(*n)))
+        });
         let next = wanted.map(|(_, p)| p.dial_at_ms).chain(probe).min();
         next.filter(|_| !dialing).map(|at| at.saturating_sub(now.ms))
     }

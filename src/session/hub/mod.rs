@@ -2,6 +2,7 @@
 
 mod adopt;
 mod again;
+mod alone;
 mod aside;
 mod assembly;
 mod audit;

@@ -53,7 +53,7 @@ impl Hub {
     pub(super) fn dial_more(&mut self, now: Now, pool: PoolId) {
         let Some(p) = self.pools.get(pool.0) else { return };
         let Some(u) = self.upstreams.get(p.upstream.0) else { return };
-        let states = || p.links.iter().filter_map(|l| self.links.get(l.0));
+        let states = || p.links.iter().filter(|l| Some(**l) != p.alone).filter_map(|l| self.links.get(l.0));
         if states().any(|l| l.state < LinkState::Up) || now.ms < p.dial_at_ms {
             return;
         }
@@ -64,13 +64,18 @@ impl Hub {
             || crowded
             || ((self.carries(pool) || self.turn_waits(now, pool)) && up == 0);
         if wanted && up < u.settings.links {
-            let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
-            let properties = Rc::clone(&self.our_properties);
-            let lid = self.dial(now, upstream, LinkUse::Pooled(pool), Some(credentials), vhost, properties);
-            if let Some(p) = self.pools.get_mut(pool.0) {
-                p.links.push(lid);
-            }
+            self.dial_for(now, pool);
         }
+    }
+
+    /// A link of a pool on its way.
+    pub(super) fn dial_for(&mut self, now: Now, pool: PoolId) -> Option<LinkId> {
+        let p = self.pools.get(pool.0)?;
+        let (upstream, vhost, credentials) = (p.upstream, Rc::clone(&p.vhost), p.credentials.clone());
+        let properties = Rc::clone(&self.our_properties);
+        let lid = self.dial(now, upstream, LinkUse::Pooled(pool), Some(credentials), vhost, properties);
+        self.pools.get_mut(pool.0)?.links.push(lid);
+        Some(lid)
     }
 
     /// A new link on its way.

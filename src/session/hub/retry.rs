@@ -38,8 +38,12 @@ impl Hub {
                 .get(lid.0)
                 .is_some_and(|l| l.worked || now.ms.saturating_sub(l.since_ms) >= WORKED_MS);
         let mut given_up = false;
-        if let Some(p) = self.pools.get_mut(pool.0) {
-            p.links.retain(|&l| l != lid);
+        // Where the upstream works for others, a suspect delays nobody's next link.
+        let others_work = was_up && self.others_work(lid);
+        let alone = self.pools.get_mut(pool.0).is_some_and(|p| p.forget_link(lid)) && others_work;
+        if alone {
+            self.alone_lost(now, pool);
+        } else if let Some(p) = self.pools.get_mut(pool.0) {
             p.targets.retain(|_, state| *state == TargetState::Ready);
             let retry =
                 self.upstreams.get(p.upstream.0).map(|u| u.settings.retry.clone()).unwrap_or_default();

@@ -282,6 +282,10 @@ impl Hub {
             lane.first_ms = now.ms;
         }
         lane.busy_ms = now.ms;
+        if lane.suspects > 0 {
+            self.tried(now, lane_id);
+        }
+        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let (pool, replay) = (lane.pool, lane.replay);
         if lane.items.is_empty() {
             lane.careful = false;

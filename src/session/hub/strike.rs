@@ -1,7 +1,8 @@
 //! A broker that ends a shared link for somebody's fault: who it was, and who pays (SPEC T3, T5, D4).
 //!
 //! We let nothing through that is known to end a connection; this is for what only the broker knows (RabbitMQ 4.3 answers 541 to a
-//! transient queue). Its words name the kind of method at most. One suspect: it was that. Several: each goes alone next time.
+//! transient queue). Its words name the kind of method at most. One suspect: it was that. Several: each goes alone next time, on a link
+//! that carries nothing else (`alone`), so that no third client pays twice.
 
 use super::Hub;
 use super::aside::Again;
@@ -16,8 +17,14 @@ use crate::wire::method::MethodId;
 /// Links that may be ended while one thing was first on its lane, before it is given up.
 const STRIKES_MAX: u8 = 32;
 
-/// What it counts for where the broker goes on working for others: it is this one, then, and not the broker that is ill.
+/// What it counts for where the broker goes on working for others: it is one of these, then, and not the broker that is ill.
 const STRONG_STRIKE: u8 = 8;
+
+/// What it counts for where nothing else was on the link: it is this one.
+const ALONE_STRIKE: u8 = 16;
+
+/// From here on what is suspected goes alone: at once where the broker works for others, else when it has happened again and again.
+const SUSPECT_STRIKES: u8 = 3;
 
 impl Hub {
     /// The broker has ended a shared link and says that a client's doing was the cause.
@@ -34,16 +41,44 @@ impl Hub {
             return;
         }
         let worked = self.links.get(lid.0).is_some_and(|l| l.worked);
-        let strength = if worked { STRONG_STRIKE } else { 1 };
+        let strength = match (self.is_alone(lid), worked) {
+            (true, _) if self.others_work(lid) => ALONE_STRIKE,
+            (_, true) => STRONG_STRIKE,
+            _ => 1,
+        };
         for (lane_id, index) in suspects {
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
             lane.careful = true;
             let Some(item) = lane.items.get_mut(index) else { continue };
             item.strikes = item.strikes.saturating_add(strength);
-            if item.strikes >= STRIKES_MAX {
+            let strikes = item.strikes;
+            if strikes >= STRIKES_MAX {
                 self.convict(now, lane_id, index, words);
+            } else if strikes >= SUSPECT_STRIKES {
+                self.suspect_lane(lane_id, usize::MAX);
             }
         }
+    }
+
+    /// A broker has hung up on a shared link and has not said why: it may be a cut, and nobody is given up for that; but what was first on
+    /// its lane again and again goes alone, for once.
+    pub(super) fn strike_without_words(&mut self, lid: LinkId) {
+        for lane_id in self.lanes_of(lid) {
+            let Some(index) = self.suspect(lane_id, None) else { continue };
+            let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
+            let Some(item) = lane.items.get_mut(index) else { continue };
+            if item.strikes + 1 < STRIKES_MAX {
+                item.strikes += 1;
+            }
+            if item.strikes >= SUSPECT_STRIKES {
+                self.suspect_lane(lane_id, 1);
+            }
+        }
+    }
+
+    /// Whether a link is its pool's for suspects.
+    fn is_alone(&self, lid: LinkId) -> bool {
+        self.pools.iter().any(|(_, p)| p.alone == Some(lid))
     }
 
     /// What on a lane may have been it: the first that is unanswered, of the kind that the broker named.

@@ -202,7 +202,7 @@ impl Hub {
         link.used = LinkUse::Dead;
         link.deadline_ms = now.ms + 1000;
         if let Some(p) = self.pools.get_mut(pool.0) {
-            p.links.retain(|&l| l != lid);
+            p.forget_link(lid);
         }
         self.review_blocked();
         self.link_push(
