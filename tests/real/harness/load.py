@@ -35,7 +35,6 @@ class Load(threading.Thread):
         assert self.error is None, f"the producer noticed: {self.error!r}"
         return self.sent
 
-
     def more(self, count):
         """Until so many more have gone out."""
         wait_at_least(lambda: self.sent, self.sent + count, what="what was published")
