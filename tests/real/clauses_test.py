@@ -147,7 +147,7 @@ def test_an_imported_application_s_tasks_are_found_where_celery_itself_would_hav
         assert ours.get(queue, []) == celery.get(queue, []), f"{queue}\n{imported.stdout}"
     assert {"slow", "feeds", "media", "numbers", "ends", "topics", "own", "celery"} <= {q for q, held in ours.items() if held}
     for room in rooms:
-        node.eval(f'catch rabbit_vhost:delete(<<"{room}">>, <<"tests">>)')
+        node.delete_vhost(room)
 
 
 # P4

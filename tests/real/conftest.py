@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from harness import venvs
+from harness.authority import Authority
 from harness.process import ROOT
 from harness.rabbit4 import new_node
 from harness.relay import Relay
@@ -78,21 +79,15 @@ def place(logs, request):
 @pytest.fixture(scope="session")
 def node(logs):
     """The broker of those tests that leave it alive."""
-    node = new_node(logs / "rabbit")
-    try:
-        yield node.start()
-    finally:
-        node.remove()
+    with new_node(logs / "rabbit") as node:
+        yield node
 
 
 @pytest.fixture
 def own_node(place):
     """A broker that the test may kill."""
-    node = new_node(place / "rabbit")
-    try:
-        yield node.start()
-    finally:
-        node.remove()
+    with new_node(place / "rabbit") as node:
+        yield node
 
 
 @pytest.fixture(scope="session")
@@ -113,10 +108,8 @@ def via(request):
 @pytest.fixture
 def vhost(node):
     """A vhost for this test alone, gone with it."""
-    name = f"t{os.getpid()}-{next(_vhosts)}"
-    node.add_vhost(name)
-    yield name
-    node.eval(f'catch rabbit_vhost:delete(<<"{name}">>, <<"tests">>)')
+    with node.vhost(f"t{os.getpid()}-{next(_vhosts)}") as name:
+        yield name
 
 
 @pytest.fixture
@@ -131,6 +124,17 @@ def direct(node, vhost):
     """A connection to the broker itself, on channel 1."""
     with node.client(vhost=vhost) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def authority(logs):
+    return Authority(logs / "authority")
+
+
+@pytest.fixture(scope="session")
+def stranger(logs):
+    """An authority that nobody trusts."""
+    return Authority(logs / "authority", "stranger")
 
 
 @pytest.fixture

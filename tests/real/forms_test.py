@@ -142,11 +142,9 @@ def named(body, task_id, compression, encoding):
 @pytest.fixture(scope="module", params=AGES)
 def hall(request, node, logs):
     """A worker of each age, straight at the broker: (its age, it, its vhost)."""
-    vhost = f"forms-{request.param}"
-    node.add_vhost(vhost)
-    with Worker(logs / vhost, node.url(vhost=vhost), venv=request.param, pool="solo", name="w") as worker:
-        yield request.param, worker, vhost
-    node.eval(f'catch rabbit_vhost:delete(<<"{vhost}">>, <<"tests">>)')
+    with node.vhost(f"forms-{request.param}") as vhost:
+        with Worker(logs / vhost, node.url(vhost=vhost), venv=request.param, pool="solo", name="w") as worker:
+            yield request.param, worker, vhost
 
 
 @pytest.fixture(scope="module")

@@ -14,21 +14,15 @@ from harness.wire import HEARTBEAT, Refused
 @pytest.fixture(scope="module")
 def brisk(logs):
     """A broker that wants to hear something every four seconds, and says something itself."""
-    node = new_node(logs / "brisk", "heartbeat = 4\n")
-    try:
-        yield node.start()
-    finally:
-        node.remove()
+    with new_node(logs / "brisk", "heartbeat = 4\n") as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
 def mute(logs):
     """A broker without heartbeats."""
-    node = new_node(logs / "mute", "heartbeat = 0\n")
-    try:
-        yield node.start()
-    finally:
-        node.remove()
+    with new_node(logs / "mute", "heartbeat = 0\n") as node:
+        yield node
 
 
 def idle(place, umbel, seconds, settings):

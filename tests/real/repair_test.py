@@ -108,7 +108,7 @@ def test_a_rotated_password_keeps_what_was_accepted_until_somebody_comes_with_th
 
 
 def test_a_deleted_vhost_keeps_what_was_accepted_until_it_and_its_queues_are_there_again(spooled, accepted, node, user):
-    node.eval(f'rabbit_vhost:delete(<<"{spooled.vhost}">>, <<"tests">>)')
+    node.delete_vhost(spooled.vhost)
     dials = NoHotLoop(lambda: spooled.relay.accepted, 20)
     spooled.over()
     dials.holds()

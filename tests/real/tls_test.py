@@ -1,15 +1,13 @@
-"""TLS on both sides: private authorities, names that must match, certificates that log in (SPEC S3, L4; FAULTS 52)."""
+"""TLS on both sides, and certificates that log in (SPEC S3, L4; FAULTS 52). Which brokers are not spoken to: tls_broker_test."""
 
 import contextlib
-import socket
 import ssl
-import threading
 import time
 
 import pytest
 
 from harness import wire
-from harness.authority import Authority
+from harness.authority import upstream_tls
 from harness.celery import Producer, Worker
 from harness.process import free_port, wait_equal, wait_for
 from harness.rabbit4 import new_node
@@ -30,30 +28,15 @@ ssl_cert_login_from = common_name
 
 
 @pytest.fixture(scope="module")
-def authority(logs):
-    return Authority(logs / "authority")
-
-
-@pytest.fixture(scope="module")
-def stranger(logs):
-    """An authority that nobody trusts."""
-    return Authority(logs / "authority", "stranger")
-
-
-@pytest.fixture(scope="module")
 def tls_node(logs, authority):
     """RabbitMQ with a TLS listener whose certificate is localhost's, and EXTERNAL by common name."""
     port = free_port()
     config = NODE.format(port=port, cert=authority.issue("rabbit"))
-    node = new_node(logs / "tls-rabbit", config, plugins=["rabbitmq_auth_mechanism_ssl"])
-    node.tls_port = port
-    try:
-        node.start()
+    with new_node(logs / "tls-rabbit", config, plugins=["rabbitmq_auth_mechanism_ssl"]) as node:
+        node.tls_port = port
         node.add_user("umbel", "pass")
         node.add_user("shop", "unused")
         yield node
-    finally:
-        node.remove()
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +54,6 @@ def context(authority, cert=None):
 def listen(cert, *more, client_ca=True):
     lines = ["[listen.tls]", f'cert = "{cert.cert}"', f'key = "{cert.key}"', *more]
     return "\n".join(lines + ([f'client_ca = "{cert.ca}"'] if client_ca else []))
-
-
-def upstream_tls(ca, cert=None, server_name=None):
-    lines = ["[upstreams.default.tls]", f'ca = "{ca}"']
-    if cert:
-        lines += [f'cert = "{cert.cert}"', f'key = "{cert.key}"']
-    return "\n".join(lines + ([f'server_name = "{server_name}"'] if server_name else []))
 
 
 def offered(client):
@@ -258,79 +234,6 @@ def test_who_does_not_finish_its_tls_handshake_is_let_go(make_umbel, node, serve
             while slow.read_some(30):
                 pass
         assert 0.5 < time.monotonic() - began < 8, "the default's are ten seconds"
-
-
-# which brokers are not spoken to
-
-class Listener:
-    """A TLS server that is no broker: remembers which name it was asked for, and what it was told before or after a handshake."""
-
-    def __init__(self, cert):
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.load_cert_chain(cert.cert, cert.key)
-        self.context.sni_callback = lambda _, name, __: self.names.append(name)
-        self.names, self.told, self.raw = [], [], []
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.socket.accept()
-                client.settimeout(30)
-                self.raw.append(client.recv(5, socket.MSG_PEEK))
-                with contextlib.suppress(OSError):
-                    with self.context.wrap_socket(client, server_side=True) as spoken:
-                        self.told.append(spoken.recv(100))
-
-    def close(self):
-        self.socket.close()
-
-
-@pytest.mark.parametrize("what, says", [("expired", "expired"), ("of another authority", "UnknownIssuer"), ("of another name", "not valid for name")])
-def test_a_broker_whose_certificate_is_not_good_is_refused_and_nothing_is_said_to_it(make_umbel, authority, stranger, what, says):
-    cert = {
-        "expired": lambda: authority.issue("late-broker", days=0),
-        "of another authority": lambda: stranger.issue("broker"),
-        "of another name": lambda: authority.issue("misnamed", san="DNS:rabbit.example"),
-    }[what]()
-    broker = Listener(cert)
-    time.sleep(1.1 if what == "expired" else 0)
-    try:
-        umbel = make_umbel(f"amqps://umbel:pass@localhost:{broker.port}", upstream_options=upstream_tls(authority.cert), start=False).start(ready=False)
-        wait_equal(lambda: umbel.get("/healthz")[0], 200)
-        with pytest.raises(Refused) as refused:
-            umbel.client()
-        assert refused.value.code == 320
-        assert f"amqps://localhost:{broker.port}" in refused.value.text
-        lines = lambda: [l for l in umbel.logged().splitlines() if "could not be reached" in l and f"localhost:{broker.port}" in l]
-        wait_for(lines, what=umbel.logged)
-        assert says in lines()[-1], lines()
-        assert broker.told == [], "nothing after the handshake"
-        assert all(first[:2] == b"\x16\x03" for first in broker.raw), "and no plaintext"
-    finally:
-        broker.close()
-
-
-def test_the_broker_s_name_is_asked_for_and_must_be_the_certificate_s(make_umbel, authority):
-    broker = Listener(authority.issue("named", san="DNS:rabbit.example"))
-    try:
-        umbel = make_umbel(f"amqps://localhost:{broker.port}", upstream_options=upstream_tls(authority.cert, server_name="rabbit.example"), start=False)
-        umbel.start(ready=False)
-        wait_for(lambda: broker.told, what="a handshake")
-        assert broker.names[0] == "rabbit.example"
-        assert broker.told[0] == wire.PROTOCOL
-    finally:
-        broker.close()
-
-
-def test_amqps_to_a_plaintext_port_never_falls_back(make_umbel, node, authority):
-    umbel = make_umbel(f"amqps://guest:guest@localhost:{node.port}", upstream_options=upstream_tls(authority.cert), start=False).start(ready=False)
-    wait_equal(lambda: umbel.get("/healthz")[0], 200)
-    with pytest.raises(Refused, match="320"):
-        umbel.client()
-    wait_for(lambda: f"amqps://localhost:{node.port}" in umbel.logged(), what="the log to name the address")
 
 
 # while it runs

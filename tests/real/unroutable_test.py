@@ -90,7 +90,7 @@ def test_a_route_to_another_upstream_whose_queue_is_missing_there_goes_where_it_
         with node.client(vhost=elsewhere) as other:
             assert other.depth("abroad") is None
     finally:
-        node.eval(f'catch rabbit_vhost:delete(<<"{elsewhere}">>, <<"tests">>)')
+        node.delete_vhost(elsewhere)
 
 
 def test_the_ledger_adds_up_whatever_becomes_of_a_task(make_umbel, node, vhost):

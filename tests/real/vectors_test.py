@@ -25,9 +25,8 @@ def load(name):
 
 @pytest.fixture(scope="module")
 def hall(node):
-    node.add_vhost("vectors")
-    yield "vectors"
-    node.eval('rabbit_vhost:delete(<<"vectors">>, <<"tests">>)')
+    with node.vhost("vectors") as name:
+        yield name
 
 
 @pytest.fixture

@@ -38,12 +38,9 @@ def node(request):
     if given:
         yield Given(given)
         return
-    node = new_node(WORK / "rabbit").start()
-    try:
+    with new_node(WORK / "rabbit") as node:
         node.add_vhost("suite")
         yield node
-    finally:
-        node.remove()
 
 
 @pytest.fixture(scope="session")

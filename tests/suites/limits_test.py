@@ -15,13 +15,9 @@ MIB = 1 << 20
 def framed(request):
     """A broker of that frame_max and an Umbel before it."""
     place = WORK / ("frame-%d" % request.param)
-    node = new_node(place / "rabbit", config="frame_max = %d\n" % request.param).start()
-    try:
-        with Umbel(place / "umbel", node.url()) as umbel:
-            yield request.param, node, umbel
-            assert umbel.stop() == 0, umbel.logged()[-2000:]
-    finally:
-        node.remove()
+    with new_node(place / "rabbit", config="frame_max = %d\n" % request.param) as node, Umbel(place / "umbel", node.url()) as umbel:
+        yield request.param, node, umbel
+        assert umbel.stop() == 0, umbel.logged()[-2000:]
 
 
 def arrives(umbel, frame_max, sizes):
@@ -63,37 +59,29 @@ def test_bodies_around_every_frame_size(framed, frame_max):
 def test_a_body_of_128_mib():
     """RabbitMQ 4 takes 16 MiB where nobody says otherwise."""
     place = WORK / "large"
-    node = new_node(place / "rabbit", config="max_message_size = %d\n" % (128 * MIB)).start()
-    try:
-        with Umbel(place / "umbel", node.url()) as umbel:
-            arrives(umbel, 131072, [128 * MIB])
-    finally:
-        node.remove()
+    with new_node(place / "rabbit", config="max_message_size = %d\n" % (128 * MIB)) as node, Umbel(place / "umbel", node.url()) as umbel:
+        arrives(umbel, 131072, [128 * MIB])
 
 
 @pytest.mark.slow
 def test_more_channels_than_a_link_has():
     """A broker that allows ten channels a connection; a client that wants forty gets what is honest, and sessions share out."""
     place = WORK / "channels"
-    node = new_node(place / "rabbit", config="channel_max = 10\n").start()
-    try:
-        with Umbel(place / "umbel", node.url()) as umbel:
-            made = []
-            for _ in range(8):
-                w = Wire(umbel.port).login()
-                assert 0 < w.tune["channel_max"] <= 10
-                made.append(w)
-                for n in range(1, 6):
-                    w.channel(n)
-                    w.call(n, "confirm.select")
-                for n in range(1, 6):
-                    w.send(message(n, b"x", routing_key="l.nowhere"))
-            for w in made:
-                for _ in range(5):
-                    w.expect("basic.ack")
-                w.close()
-    finally:
-        node.remove()
+    with new_node(place / "rabbit", config="channel_max = 10\n") as node, Umbel(place / "umbel", node.url()) as umbel:
+        made = []
+        for _ in range(8):
+            w = Wire(umbel.port).login()
+            assert 0 < w.tune["channel_max"] <= 10
+            made.append(w)
+            for n in range(1, 6):
+                w.channel(n)
+                w.call(n, "confirm.select")
+            for n in range(1, 6):
+                w.send(message(n, b"x", routing_key="l.nowhere"))
+        for w in made:
+            for _ in range(5):
+                w.expect("basic.ack")
+            w.close()
 
 
 def test_a_mute_client_is_let_go_within_two_intervals_and_a_bit(umbel):
@@ -125,43 +113,35 @@ def test_a_client_that_beats_lives_and_is_beaten_to(umbel):
 def test_a_quiet_consumer_with_busy_deliveries_at_a_brokers_heartbeat_of_4():
     """It agreed on heartbeat 0 with us and never writes; the broker wants to hear from the link every four seconds."""
     place = WORK / "beats"
-    node = new_node(place / "rabbit", config="heartbeat = 4\n").start()
-    try:
-        with Umbel(place / "umbel", node.url()) as umbel:
-            w = Wire(umbel.port).login(heartbeat=0)
-            w.channel(1)
-            queue = w.call(1, "queue.declare", exclusive=True)["queue"]
-            w.call(1, "basic.consume", queue=queue, no_ack=True)
-            p = Wire(umbel.port).login(heartbeat=0)
-            p.channel(1)
-            began, count = time.monotonic(), 0
-            while time.monotonic() - began < 20:
-                p.send(message(1, b"%d" % count, routing_key=queue))
-                w.expect("basic.deliver")
-                w.content()
-                count += 1
-                time.sleep(0.05)
-            w.call(1, "queue.declare", queue=queue, passive=True)
-    finally:
-        node.remove()
+    with new_node(place / "rabbit", config="heartbeat = 4\n") as node, Umbel(place / "umbel", node.url()) as umbel:
+        w = Wire(umbel.port).login(heartbeat=0)
+        w.channel(1)
+        queue = w.call(1, "queue.declare", exclusive=True)["queue"]
+        w.call(1, "basic.consume", queue=queue, no_ack=True)
+        p = Wire(umbel.port).login(heartbeat=0)
+        p.channel(1)
+        began, count = time.monotonic(), 0
+        while time.monotonic() - began < 20:
+            p.send(message(1, b"%d" % count, routing_key=queue))
+            w.expect("basic.deliver")
+            w.content()
+            count += 1
+            time.sleep(0.05)
+        w.call(1, "queue.declare", queue=queue, passive=True)
 
 
 @pytest.mark.slow
 def test_a_mute_broker_is_found_and_the_worker_told():
     place = WORK / "mute"
-    node = new_node(place / "rabbit", config="heartbeat = 2\n").start()
-    try:
-        with Umbel(place / "umbel", node.url()) as umbel:
-            w = Wire(umbel.port, timeout=30).login(heartbeat=0)
-            w.channel(1)
-            queue = w.call(1, "queue.declare", exclusive=True)["queue"]
-            w.call(1, "basic.consume", queue=queue, no_ack=True)
-            node.pause()
-            began = time.monotonic()
-            try:
-                assert w.expect("connection.close", 20)["reply_code"] == 320
-            finally:
-                node.resume()
-            assert time.monotonic() - began < 9
-    finally:
-        node.remove()
+    with new_node(place / "rabbit", config="heartbeat = 2\n") as node, Umbel(place / "umbel", node.url()) as umbel:
+        w = Wire(umbel.port, timeout=30).login(heartbeat=0)
+        w.channel(1)
+        queue = w.call(1, "queue.declare", exclusive=True)["queue"]
+        w.call(1, "basic.consume", queue=queue, no_ack=True)
+        node.pause()
+        began = time.monotonic()
+        try:
+            assert w.expect("connection.close", 20)["reply_code"] == 320
+        finally:
+            node.resume()
+        assert time.monotonic() - began < 9

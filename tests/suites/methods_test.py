@@ -1,4 +1,4 @@
-"""Each scenario of methods.py says the same directly and through Umbel, and no method is without one."""
+"""Each scenario of methods/ says the same directly and through Umbel, and no method is without one."""
 import time
 from pathlib import Path
 

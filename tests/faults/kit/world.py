@@ -217,7 +217,7 @@ class World:
         ends = [self.loads.kill, *(w.end for w in self.watches.values()), *(u.process.kill for u in self.umbels if u.process),
                 *(thing.stop for thing in (*self.others, *self.relays, *self.mocks)), *(node.remove for node in self.nodes)]
         if self.broker is not None and self.broker not in self.nodes:
-            ends.append(lambda: self.broker.eval(f'catch rabbit_vhost:delete(<<"{self.vhost}">>, <<"tests">>)'))
+            ends.append(lambda: self.broker.delete_vhost(self.vhost))
         for end in ends:
             try:
                 end()

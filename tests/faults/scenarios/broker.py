@@ -278,7 +278,7 @@ def vhost_deleted(world):
     door = world.door(relay)
     producer = world.raw(door, rate=300, queues=["q"])
     world.sleep(1)
-    node.eval(f'catch rabbit_vhost:delete(<<"{world.vhost}">>, <<"tests">>)')
+    node.delete_vhost(world.vhost)
     gone_at, before = producer.returned(), relay.accepted
     world.sleep(4)
     tries = relay.accepted - before

@@ -34,3 +34,10 @@ class Authority:
     def _openssl(self, *arguments):
         done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def upstream_tls(ca, cert=None, server_name=None):
+    lines = ["[upstreams.default.tls]", f'ca = "{ca}"']
+    if cert:
+        lines += [f'cert = "{cert.cert}"', f'key = "{cert.key}"']
+    return "\n".join(lines + ([f'server_name = "{server_name}"'] if server_name else []))

@@ -45,7 +45,7 @@ class Pair:
     def __exit__(self, *_):
         self.producer.kill()
         self.worker.__exit__()
-        self.node.eval(f'catch rabbit_vhost:delete(<<"{self.vhost}">>, <<"tests">>)')
+        self.node.delete_vhost(self.vhost)
 
     def run(self, code):
         return self.producer.run(code)

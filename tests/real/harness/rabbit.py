@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 from .process import Process, free_port, wait_for
@@ -85,6 +86,16 @@ class RabbitNode:
 
     # life and death
 
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.remove()
+            raise
+
+    def __exit__(self, *_):
+        self.remove()
+
     def argv(self, program):
         """How one of RabbitMQ's own programs is run."""
         return [home() / program]
@@ -161,6 +172,19 @@ class RabbitNode:
             f'rabbit_vhost:add(<<"{vhost}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions('
             f'<<"{user}">>, <<"{vhost}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>), ok'
         )
+
+    def delete_vhost(self, vhost):
+        """With all that is in it, also where it is not there."""
+        self.eval(f'catch rabbit_vhost:delete(<<"{vhost}">>, <<"tests">>)')
+
+    @contextmanager
+    def vhost(self, name):
+        """A vhost that is gone when nobody needs it any more."""
+        self.add_vhost(name)
+        try:
+            yield name
+        finally:
+            self.delete_vhost(name)
 
     def add_user(self, user, password, vhost="/"):
         self.eval(
