@@ -157,8 +157,9 @@ pub(super) struct Lane {
     pub(super) first_ms: u64,
     /// Nothing is sent before this: a refused target or a nack is being waited out.
     pub(super) not_before_ms: u64,
-    /// Send one at a time: a publish in here closes channels, and we are finding out which.
-    pub(super) careful: bool,
+    /// So many from the front are sent one at a time: one of them closes channels, and we are finding out which. Nothing goes behind them
+    /// until they are settled.
+    pub(super) careful: usize,
     /// So many of its first items were on their way when a link was ended: each goes alone, on a link of their own.
     pub(super) suspects: usize,
     /// One of them is on its way there.
@@ -192,13 +193,18 @@ impl Lane {
             busy_ms: now_ms,
             first_ms: now_ms,
             not_before_ms: 0,
-            careful: false,
+            careful: 0,
             suspects: 0,
             tried: false,
             replay: false,
             forsaken: false,
             refused: None,
         }
+    }
+
+    /// Whether nothing is sent behind what is not answered: something in here ends channels or links, and we are finding out what.
+    pub(super) fn one_by_one(&self) -> bool {
+        self.careful > 0 || self.suspects > 0
     }
 
     /// Whether what is on it was left by a client in good order: others may wait to see it.

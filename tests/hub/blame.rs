@@ -101,6 +101,32 @@ fn a_broker_that_fails_again_and_again_costs_no_publish() {
 }
 
 #[test]
+fn only_what_was_on_a_channel_that_closed_goes_one_by_one_whatever_stands_behind_it() {
+    let mut s = Stage::new(vec![upstream()]);
+    let sid = s.client("pw");
+    for name in ["1", "2", "3"] {
+        s.publish(sid, "", "q", false, name);
+    }
+    let lid = s.link();
+    assert_eq!(s.published(lid), ["1", "2", "3"]);
+    // So says a vhost that is being deleted; the default exchange has another name where it is refused.
+    let words = "NOT_FOUND - no exchange '' in vhost 'v'";
+    s.say(lid, 1, &kit::close(MethodId::CHANNEL_CLOSE, 404, words, MethodId::BASIC_PUBLISH));
+    s.later(1_000);
+    for name in ["4", "5", "6"] {
+        s.publish(sid, "", "q", false, name);
+    }
+    for (tag, name) in [(1, "1"), (2, "2"), (3, "3")] {
+        let heard = s.heard(lid);
+        let names: Vec<_> = heard.iter().filter_map(|f| kit::message_id(&f.payload)).collect();
+        assert_eq!(names, [name], "any of the three may have been it");
+        let lease = heard.iter().find(|f| f.method() == Some(MethodId::BASIC_PUBLISH)).map(|f| f.channel);
+        s.say(lid, lease.unwrap(), &kit::ack(tag, false));
+    }
+    assert_eq!(s.published(lid), ["4", "5", "6"], "none of these was there");
+}
+
+#[test]
 fn a_nack_that_nobody_would_hear_of_is_tried_again_and_refuses_nothing() {
     let mut s = Stage::new(vec![upstream()]);
     let sid = s.client("pw");

@@ -18,7 +18,6 @@ impl Hub {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let unanswered = lane.items.iter().take(lane.sent).filter(|i| !i.settled).count();
         lane.suspects = lane.suspects.max(unanswered.min(most));
-        lane.careful = true;
     }
 
     /// The first lane with a suspect gets the link that carries nothing else, once that is there and empty.
@@ -66,7 +65,9 @@ impl Hub {
         let Some(lane) = self.lanes.get_mut(lane_id.0).filter(over) else { return };
         lane.tried = false;
         lane.suspects = if lane.items.is_empty() { 0 } else { lane.suspects.saturating_sub(1) };
-        lane.careful &= lane.suspects > 0;
+        if lane.suspects == 0 {
+            lane.careful = 0;
+        }
         let pool = lane.pool;
         if let Some(p) = self.pools.get_mut(pool.0) {
             p.alone_attempt = 0;

@@ -68,7 +68,7 @@ impl Hub {
         }
         // The lease is off the lane before anybody is blamed: the lane may end with its client's channel.
         let sent = self.detach(lane_id);
-        self.take_blame(now, lane_id, culprit, exchange.as_deref(), words);
+        self.take_blame(now, lane_id, (culprit, sent), exchange.as_deref(), words);
         self.count_resent(lane_id, sent);
         self.find_home(now, lane_id);
         self.reopen_channel(now, lid, up);
@@ -78,19 +78,19 @@ impl Hub {
         &mut self,
         now: Now,
         lane_id: LaneId,
-        culprit: Option<usize>,
+        (culprit, sent): (Option<usize>, usize),
         exchange: Option<&[u8]>,
         words: &Words,
     ) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let (session, channel, replays) = (lane.session, lane.channel, lane.replay);
         let Some(index) = culprit else {
-            // Nobody named: those that are left are sent one by one until the one at fault is alone.
-            lane.careful = true;
+            // Nobody named: those that were there are sent one by one until the one at fault is alone.
+            lane.careful = lane.careful.max(sent);
             lane.not_before_ms = lane.not_before_ms.max(now.ms + CAREFUL_MS);
             return;
         };
-        lane.careful = false;
+        lane.careful = 0;
         let Some(item) = lane.items.get(index) else { return };
         let authored = matches!(item.kind, Kind::Publish(f) if f.authored);
         let rerouted = matches!(words.0, 403 | 404) && item.wait.is_some();
@@ -125,7 +125,7 @@ impl Hub {
             None => self.blame_without_a_channel(now, lane_id, replays, &fault),
         };
         if let Some(lane) = self.lanes.get_mut(lane_id.0) {
-            lane.careful = unsure;
+            lane.careful = if unsure { lane.items.len() } else { 0 };
             lane.forsaken |= told.is_some();
             if let (true, false, Some(exchange)) = (lane.forsaken && unsure, replays, exchange) {
                 lane.refused.get_or_insert_default().insert(exchange.into());

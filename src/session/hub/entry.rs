@@ -179,7 +179,8 @@ impl Hub {
         self.leave_crowd(now, lane_id);
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         lane.busy_ms = now.ms;
-        let straight = !lane.waiting() && !lane.careful && wait.as_ref().is_none_or(|w| w.met && !w.behind);
+        let straight =
+            !lane.waiting() && !lane.one_by_one() && wait.as_ref().is_none_or(|w| w.met && !w.behind);
         let link = lane
             .lease
             .filter(|_| straight)

@@ -157,7 +157,7 @@ impl Hub {
             let Some((lid, up)) = lane.lease else { return };
             let index = lane.sent;
             let Some(item) = lane.items.get(index) else { return };
-            let after_others = lane.careful
+            let after_others = lane.one_by_one()
                 && (lane.items.iter().take(index).any(|i| !i.settled)
                     || matches!(item.kind, Kind::Method { .. }) && self.other_suspect(lane_id));
             if now.ms < lane.not_before_ms || after_others || self.comes_back_first(lane, index) {
@@ -274,8 +274,10 @@ impl Hub {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         while lane.items.front().is_some_and(|i| i.settled) {
             lane.items.pop_front();
+            lane.careful = lane.careful.saturating_sub(1);
         }
         if !lane.forsaken {
+            lane.careful = lane.items.iter().take(lane.careful).filter(|i| !i.settled).count();
             lane.items.retain(|i| !i.settled);
         }
         if lane.items.is_empty() && lane.session.is_none() {

@@ -73,7 +73,9 @@ impl Hub {
         }
         let Some((_, lane_id)) = roads.iter().find(|(u, _)| u == own) else { return nothing };
         let Some(lane) = lanes.get_mut(lane_id.0) else { return nothing };
-        let Some((lid, up)) = lane.lease.filter(|_| !lane.waiting() && !lane.careful) else { return nothing };
+        let Some((lid, up)) = lane.lease.filter(|_| !lane.waiting() && !lane.one_by_one()) else {
+            return nothing;
+        };
         let (Some(link), Some(pool)) = (links.get_mut(lid.0), pools.get(lane.pool.0)) else { return nothing };
         if lane.items.is_empty() && link.out.held() >= CROWDED_BYTES {
             return nothing;

@@ -116,6 +116,7 @@ impl Hub {
         }
         lane.items.drain(..gone);
         lane.sent -= gone;
+        lane.careful = lane.careful.saturating_sub(gone);
         if gone > 0 {
             lane.first_ms = now.ms;
         }
@@ -279,6 +280,7 @@ impl Hub {
         while lane.items.front().is_some_and(|i| i.settled) {
             lane.items.pop_front();
             lane.sent = lane.sent.saturating_sub(1);
+            lane.careful = lane.careful.saturating_sub(1);
             lane.first_ms = now.ms;
         }
         lane.busy_ms = now.ms;
@@ -288,7 +290,7 @@ impl Hub {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
         let (pool, replay) = (lane.pool, lane.replay);
         if lane.items.is_empty() {
-            lane.careful = false;
+            lane.careful = 0;
             if lane.items.capacity() > 1024 {
                 lane.items.shrink_to(64);
             }

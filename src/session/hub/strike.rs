@@ -48,7 +48,7 @@ impl Hub {
         };
         for (lane_id, index) in suspects {
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
-            lane.careful = true;
+            lane.careful = lane.careful.max(lane.sent);
             let Some(item) = lane.items.get_mut(index) else { continue };
             item.strikes = item.strikes.saturating_add(strength);
             let strikes = item.strikes;
@@ -100,7 +100,7 @@ impl Hub {
         self.lanes.iter().any(|(id, lane)| {
             let asked = |i: &Item| !i.settled && matches!(i.kind, Kind::Method { .. });
             id != lane_id.0
-                && lane.careful
+                && lane.one_by_one()
                 && lane.pool == pool
                 && lane.items.iter().take(lane.sent).any(asked)
         })
@@ -109,7 +109,7 @@ impl Hub {
     /// It was this one: it is given up. A publish is refused; a method's client hears what the broker said, in the broker's scope.
     fn convict(&mut self, now: Now, lane_id: LaneId, index: usize, words: &Words) {
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        lane.careful = false;
+        lane.careful = 0;
         let session = lane.session;
         let Some(item) = lane.items.get_mut(index) else { return };
         self.counters.poisoned += 1;
