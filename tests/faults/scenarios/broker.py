@@ -116,6 +116,29 @@ def queue_deleted(world):
     world.wait(lambda: node.depth("r", world.vhost) >= len(steady.acked["p0/1"]), what="the other queue to have everything")
 
 
+@scenario("queues deleted while the broker is away, mandatory = declare, Celery 5 and a small window", rows=(4, 24), lost=None, needs="celery5")
+def queue_deleted_in_an_outage(world):
+    """Directly, what comes back to a queue that is gone goes nowhere and is confirmed. Here it is declared again: what was accepted since the
+    queue was gone arrives, in order. (What lay in it is gone with it.)"""
+    node = world.node()
+    relay = world.relay(node)
+    door = world.door(relay, f'[spool]\npath = "{world.place}/spool"\n', 'mandatory = "declare"\nwindow_messages = 200')
+    producer = world.celery(door, queue="tasks", pause=0.003)
+    world.sleep(1)
+    relay.cut()
+    gone_at = producer.returned()
+    with node.client(vhost=world.vhost) as operator:
+        world.taken("tasks", operator.drain("tasks"))
+        operator.call(1, "queue.delete", queue="tasks")
+    world.sleep(4)
+    relay.heal()
+    world.healed()
+    world.sleep(2)
+    world.loads.stop()
+    since = producer.returned() - gone_at
+    world.wait(lambda: (node.depth("tasks", world.vhost) or 0) >= since, 15, lambda: f"{since} since it was gone, {node.depth('tasks', world.vhost)} are there")
+
+
 @scenario("publishes to an exchange that is not there, others on the same credentials", rows=25, short=True, recovery=None)
 def missing_exchange(world):
     """404 closes the culprit's channel; those who share its login go on without a repeat."""
@@ -282,8 +305,10 @@ def vhost_deleted(world):
     gone_at, before = producer.returned(), relay.accepted
     world.sleep(4)
     tries = relay.accepted - before
+    relay.cut()  # until its queue is there again, too: a broker confirms what no queue takes
     node.add_vhost(world.vhost)
     world.queue("q")
+    relay.heal()
     world.healed()
     world.sleep(3)
     world.loads.stop()
