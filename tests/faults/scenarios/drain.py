@@ -8,12 +8,12 @@ from kit.scenario import scenario
 SHARED = "reuse_port = true"
 
 
-def successor(world, first, target, rules="", options=""):
+def successor(world, first, target, rules="", options="", ready=True):
     """A second Umbel on the first one's port (SO_REUSEPORT), as a rolling restart on one host has it."""
     second = world.umbel([target.url()], start=False, listen=SHARED, upstream_options=options)
     second.port = first.port
     second.write_config(rules)
-    second.start()
+    second.start(ready=ready)
     return second
 
 
