@@ -150,10 +150,11 @@ def black_hole_with_another_way(world):
     world.sleep(3)
 
 
-@scenario("broker killed behind a black hole (nobody says so), restarted 3 s later", rows=6, memory=200.0, recovery=15.0)
+@scenario("broker killed behind a black hole (nobody says so), restarted 3 s later", rows=6, memory=400.0, recovery=15.0)
 def half_open(world):
     """A broker that dies may have kept some of what it had not confirmed, and not what came before it (RabbitMQ keeps large bodies elsewhere
-    than small ones): just that much may be out of order, and is counted."""
+    than small ones): just that much may be out of order, and is counted. (How much waits is how long the node takes to start; at most the window's
+    256 MiB do.)"""
     node = world.own_node()
     world.queue("q", "r")
     relay = world.relay(node)
