@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.process import Process, free_port
@@ -156,15 +157,28 @@ def celery(host, port, backend="rpc://", environment=()):
     return results
 
 
-def celery_redis(host, port):
-    """The same with results in a Redis of its own, which brings the tests that ask for it: most of the canvas."""
+@contextmanager
+def a_redis():
+    """A Redis of its own: its port."""
     debian("redis-server", has="redis-server")
-    redis_port = free_port()
-    redis = Process(["redis-server", "--port", redis_port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], CACHE / "redis.out")
+    port = free_port()
+    redis = Process(["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], CACHE / "redis.out")
     try:
-        return celery(host, port, "redis://127.0.0.1:%d/0" % redis_port, {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis_port)})
+        yield port
     finally:
         redis.kill()
+
+
+def celery_redis(host, port):
+    """The same with results in a Redis of its own, which brings the tests that ask for it: most of the canvas."""
+    with a_redis() as redis:
+        return celery(host, port, "redis://127.0.0.1:%d/0" % redis, {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis)})
+
+
+def celery_control(host, port):
+    """Remote control, events, canvas, the command line, `celery multi`, and how workers end."""
+    with a_redis() as redis:
+        return program([venv(), PROGRAMS / "program_celery.py", host, port, VHOST, "redis://127.0.0.1:%d/0" % redis], timeout=600)
 
 
 def librabbitmq(host, port):
@@ -187,6 +201,14 @@ def pika(host, port):
 
 def aio_pika(host, port):
     return program([venv(), PROGRAMS / "program_aio_pika.py", host, port, VHOST])
+
+
+def pika_loops(host, port):
+    return program([venv(), PROGRAMS / "program_pika_loops.py", host, port, VHOST])
+
+
+def kombu_program(host, port):
+    return program([venv(), PROGRAMS / "program_kombu.py", host, port, VHOST])
 
 
 def amqp_tools(host, port):
@@ -307,7 +329,7 @@ def node_amqplib(host, port):
 
 
 CLIENTS = {
-    "py-amqp": py_amqp, "kombu": kombu, "pika": pika, "aio-pika": aio_pika, "amqp-tools": amqp_tools, "librabbitmq": librabbitmq, "bunny": bunny,
+    "py-amqp": py_amqp, "kombu": kombu, "kombu-program": kombu_program, "pika": pika, "pika-loops": pika_loops, "aio-pika": aio_pika, "amqp-tools": amqp_tools, "librabbitmq": librabbitmq, "bunny": bunny,
     "php-amqplib": php_amqplib, "amqplib": node_amqplib, "amqp091-go": amqp091_go, "lapin": lapin,
-    "celery": celery, "celery-redis": celery_redis,
+    "celery-control": celery_control, "celery": celery, "celery-redis": celery_redis,
 }
