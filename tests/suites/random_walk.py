@@ -158,11 +158,23 @@ def _awaits(channel):
 
 def clean(line):
     line = re.sub(r"amq\.gen-[\w-]+", "amq.gen-*", line)
+    # When x-death says that it died: which second that was.
+    line = re.sub("(0474696d6554)[0-9a-f]{16}", r"\1…", line)
     return re.sub(r"amq\.ctag-[\w-]+", "amq.ctag-*", line)
 
 
-def tidy(address):
-    """What an earlier walk left."""
+def tidy(address, patience=20):
+    """What an earlier walk left; its exclusive queues once the broker has noticed that their owner has gone."""
+    for left in reversed(range(patience)):
+        try:
+            return delete_all(address)
+        except AssertionError as refused:
+            if "RESOURCE_LOCKED" not in str(refused) or not left:
+                raise
+            time.sleep(0.25)
+
+
+def delete_all(address):
     with Wire(address[1], address[0]).login(vhost=VHOST) as w:
         w.channel(1)
         for queue in [*QUEUES, "w.missing"]:
