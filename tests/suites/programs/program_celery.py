@@ -41,9 +41,22 @@ def celery(*arguments, **more):
                           stderr=subprocess.STDOUT, text=True, timeout=120, **more)
 
 
+workers = []
+
+
 def worker(name, *more):
-    return subprocess.Popen([sys.executable, "-m", "celery", "-A", "celery_control", "worker", "-n", name, "-E", "-c", "2", "-l", "WARNING",
-                             *more], cwd=here, stdout=open(os.path.join(place, name), "w"), stderr=subprocess.STDOUT)
+    argv = [sys.executable, "-m", "celery", "-A", "celery_control", "worker", "-n", name, "-E", "-c", "2", "-l", "WARNING", *more]
+    process = subprocess.Popen(argv, cwd=here, stdout=open(os.path.join(place, name), "w"), stderr=subprocess.STDOUT)
+    workers.append(process)
+    return process
+
+
+def ended(process):
+    """Whether it has, in a busy machine's time."""
+    try:
+        return process.wait(90) is not None
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def names(replies):
@@ -141,7 +154,7 @@ try:
     until(lambda: sum(map(len, (inspect.active() or {}).values())) == 1, 20)
     app.control.shutdown(destination=["two@h"])
     say("finished before the end", nap.get(timeout=30))
-    say("ended", two.wait(30))
+    say("ended", ended(two))
     three = worker("three@h", "-Q", "s.control.late")
     until(lambda: "three" in names(app.control.ping(timeout=1)))
     late = naps.apply_async((3,), queue="s.control.late")
@@ -152,10 +165,12 @@ try:
     three.wait()
     three = worker("four@h", "-Q", "s.control.late")
     say("given back", late.get(timeout=60))
+    # Its tasks come before its remote control is there.
+    until(lambda: "four" in names(app.control.ping(timeout=1)))
     app.control.shutdown()
-    say("all ended", (one.wait(30), three.wait(30)))
+    say("all ended", (ended(one), ended(three)))
 finally:
-    for process in (one, two):
+    for process in workers:
         if process.poll() is None:
             process.kill()
     with app.connection_for_write() as write:
