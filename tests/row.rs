@@ -38,6 +38,7 @@ proptest! {
         window in prop::sample::select(vec![(4_u64, 64 << 20), (100_000, 20_000), (100_000, 64 << 20), (100_000, 64 << 20)]),
         kept in prop::sample::select(vec![Kept::InMemory, Kept::WhereAsked, Kept::OnDisk, Kept::OnDiskFirst]),
         damage in prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>())),
+        answered in prop::collection::vec((1_u64..101, prop::bool::weighted(0.3), prop::bool::weighted(0.9)), 0..8),
     ) {
         let mut bytes = Vec::new();
         messages.iter().for_each(|m| publish(&mut bytes, channel, m));
@@ -55,6 +56,10 @@ proptest! {
             rest = tail;
         }
         apart.send(rest);
+        for (part, multiple, ack) in answered {
+            together.answer(part, multiple, ack);
+            apart.answer(part, multiple, ack);
+        }
         let (upstream, client, counted, disk) = together.end();
         let (upstream_apart, client_apart, counted_apart, disk_apart) = apart.end();
         prop_assert_eq!(counted, counted_apart);

@@ -21,6 +21,6 @@ mod yaml;
 pub use body::{BodyLimits, Serializer, Unreadable};
 pub use encoding::Encoding;
 pub use field::{Stated, Text, TimeLimit};
-pub use reading::{NotTask, Publish, Reading, read};
+pub use reading::{NotTask, Publish, Reading, read, told_without_body};
 pub use task::{Protocol, Task};
 pub use time::Instant;

@@ -87,6 +87,15 @@ pub fn read<'a>(publish: &Publish<'a>, limits: &'a BodyLimits) -> Reading<'a> {
     }
 }
 
+/// What a publish is that is no task whatever its body says; `None`: its body must be asked, or it is a task, or may be one.
+pub fn told_without_body(publish: &Publish<'_>) -> Option<NotTask> {
+    if let Some(name) = publish.header.headers().and_then(|table| table.field(b"task")) {
+        return name.str_bytes().is_none().then_some(NotTask::Other);
+    }
+    let foreign = publish.header.content_type().and_then(Serializer::of).is_none();
+    infrastructure(publish.exchange).or(foreign.then_some(NotTask::Other))
+}
+
 /// Names are nearly always ASCII, which is told faster than UTF-8 is.
 fn is_text(name: &[u8]) -> bool {
     name.is_ascii() || std::str::from_utf8(name).is_ok()
@@ -172,9 +181,11 @@ mod tests {
         }
         .write(&mut payload);
         let header = ContentHeader::parse(&payload).unwrap();
-        let body = [json];
-        let limits = BodyLimits::default();
-        then(read(&Publish { exchange, routing_key: b"q", header: &header, body: &body }, &limits))
+        let (body, limits) = ([json], BodyLimits::default());
+        let publish = Publish { exchange, routing_key: b"q", header: &header, body: &body };
+        let reading = read(&publish, &limits);
+        assert!(told_without_body(&publish).is_none_or(|kind| reading == Reading::NotTask(kind)));
+        then(reading)
     }
 
     fn kind(headers: &TableWriter, id: &[u8], exchange: &[u8], json: &[u8]) -> &'static str {
@@ -192,6 +203,18 @@ mod tests {
         assert_eq!(kind(&headers, b"", b"", b"\xff"), "v2");
         assert_eq!(kind(&headers.with("task", Value::Void), b"", b"", b"{}"), "other");
         assert_eq!(kind(&TableWriter::new().str("task", b"\xff"), b"", b"", b"{}"), "name");
+    }
+
+    #[test]
+    fn what_is_no_task_whatever_its_body_is_told_without_it() {
+        let told = |exchange: &[u8], kind: &[u8]| {
+            let mut payload = Vec::new();
+            NewHeader { content_type: Some(kind), ..NewHeader::default() }.write(&mut payload);
+            let header = ContentHeader::parse(&payload).unwrap();
+            told_without_body(&Publish { exchange, routing_key: b"q", header: &header, body: &[] })
+        };
+        assert_eq!(told(b"celeryev", b"application/json"), Some(NotTask::Event));
+        assert_eq!([told(b"", b"text/plain"), told(b"", b"application/json")], [Some(NotTask::Other), None]);
     }
 
     #[test]

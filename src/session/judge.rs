@@ -161,6 +161,15 @@ pub trait Judge {
     /// A message has arrived whole.
     fn judge(&mut self, now: Now, publish: &PublishView<'_>) -> Decision;
 
+    /// Whether this publish, which has just passed, and whatever differs from it only in what its body says (not in how long it is) all
+    /// pass, so that those need not be shown one by one.
+    fn passes_alike(&self, _publish: &PublishView<'_>) -> bool {
+        false
+    }
+
+    /// So many more like this one have passed.
+    fn passed_alike(&mut self, _publish: &PublishView<'_>, _count: u64) {}
+
     /// A message is about to be sent again, or leaves the spool: only what time may have changed is asked (P4).
     fn again(&mut self, _now: Now, _publish: &PublishView<'_>) -> Decision {
         Decision::Pass
@@ -206,5 +215,9 @@ pub struct PassAll;
 impl Judge for PassAll {
     fn judge(&mut self, _now: Now, _publish: &PublishView<'_>) -> Decision {
         Decision::Pass
+    }
+
+    fn passes_alike(&self, _publish: &PublishView<'_>) -> bool {
+        true
     }
 }

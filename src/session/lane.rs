@@ -14,6 +14,7 @@ use rustc_hash::FxHashSet;
 use super::record::Record;
 use super::{LinkId, PoolId, SessionId, Spot, Target, UpstreamId};
 use crate::wire::method::MethodId;
+use crate::wire::num::usize_of;
 
 /// Where an item's frames are.
 #[derive(Debug)]
@@ -80,6 +81,8 @@ pub(super) struct Item {
     pub(super) record: Option<Record>,
     /// Octets of its frames.
     pub(super) len: u32,
+    /// How many publishes it is: see `run`.
+    pub(super) count: u32,
     /// When it was accepted, in milliseconds.
     pub(super) at_ms: u64,
     /// What must be there before it is sent, and how it goes where that cannot be.
@@ -149,6 +152,8 @@ pub(super) struct Lane {
     /// In its pool's queue for a lease.
     pub(super) queued: bool,
     pub(super) items: VecDeque<Item>,
+    /// Publishes in its runs, without the first of each.
+    pub(super) in_runs: usize,
     /// How many items from the front are on the lease.
     pub(super) sent: usize,
     /// When something last happened here.
@@ -189,6 +194,7 @@ impl Lane {
             lease: None,
             queued: false,
             items: VecDeque::new(),
+            in_runs: 0,
             sent: 0,
             busy_ms: now_ms,
             first_ms: now_ms,
@@ -212,9 +218,9 @@ impl Lane {
         self.session.is_none() && !self.forsaken
     }
 
-    /// How many items are not settled.
+    /// How many publishes and methods are not settled.
     pub(super) fn unsettled(&self) -> usize {
-        self.items.iter().filter(|i| !i.settled).count()
+        self.items.iter().filter(|i| !i.settled).map(|i| usize_of(i.count)).sum()
     }
 
     /// Whether anything waits to be sent.
@@ -222,12 +228,12 @@ impl Lane {
         self.sent < self.items.len()
     }
 
-    /// The publish with this delivery tag on the lease. Tags ascend along the items: a method carries the tag of the publish before
+    /// The publish with this delivery tag on the lease, or the run that it is in. Tags ascend along the items: a method carries the tag of the publish before
     /// it, what is not sent carries `UNSENT`.
     pub(super) fn tagged(&self, tag: u64) -> Option<usize> {
-        let index = self.items.partition_point(|i| i.tag < tag);
+        let index = self.items.partition_point(|i| i.last_tag() < tag);
         let item = self.items.get(index)?;
-        (item.tag == tag && matches!(item.kind, Kind::Publish(_))).then_some(index)
+        (item.tag <= tag && matches!(item.kind, Kind::Publish(_))).then_some(index)
     }
 }
 

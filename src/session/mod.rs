@@ -20,6 +20,7 @@ mod lane;
 mod learned;
 mod record;
 mod refusal;
+mod run;
 mod settings;
 pub mod spool;
 mod stream;

@@ -12,7 +12,7 @@ pub const CHUNK_BYTES: usize = 64 * 1024;
 const SPARE_MAX: usize = 64;
 
 /// Where a piece of the stream is: which chunk since the stream began, and where in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spot {
     chunk: u64,
     start: u32,
@@ -26,9 +26,11 @@ impl Spot {
         self.chunk == other.chunk
     }
 
-    /// Its pieces, where it is so many of this length.
-    pub fn pieces(self, count: u32, len: u32) -> impl ExactSizeIterator<Item = Self> {
-        (0..count).map(move |n| Self { chunk: self.chunk, start: self.start + n * len, len })
+    /// Its first so many octets, and the rest.
+    #[must_use]
+    pub fn split(self, len: u32) -> (Self, Self) {
+        let len = len.min(self.len);
+        (Self { len, ..self }, Self { start: self.start + len, len: self.len - len, ..self })
     }
 
     /// Octets of the piece.

@@ -15,6 +15,8 @@ pub struct ByKey {
     watched: Rc<Edited>,
     kept: Rc<Edited>,
     loose: Rc<Edited>,
+    /// Publishes that it was shown or told of.
+    pub seen: u64,
 }
 
 impl ByKey {
@@ -29,12 +31,23 @@ impl ByKey {
             watched: Rc::new(Edited { watch_return: true, ..Edited::default() }),
             kept: Rc::new(Edited { durable: Some(true), ..Edited::default() }),
             loose: Rc::new(Edited { durable: Some(false), place: place(b"loose"), ..Edited::default() }),
+            seen: 0,
         }
     }
 }
 
 impl Judge for ByKey {
+    fn passes_alike(&self, publish: &PublishView<'_>) -> bool {
+        publish.routing_key == b"pass"
+    }
+
+    fn passed_alike(&mut self, publish: &PublishView<'_>, count: u64) {
+        assert!(self.passes_alike(publish));
+        self.seen += count;
+    }
+
     fn judge(&mut self, _now: Now, publish: &PublishView<'_>) -> Decision {
+        self.seen += 1;
         match publish.routing_key {
             b"moved" => Decision::Edit(Rc::clone(&self.moved)),
             b"awaited" => Decision::Edit(Rc::clone(&self.awaited)),

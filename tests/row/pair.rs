@@ -185,16 +185,24 @@ impl Pair {
 
     /// The upstream confirms all that it has.
     fn confirm(&mut self) {
-        let ack = MethodWriter::new(MethodId::BASIC_ACK).longlong(self.published).octet(1).done();
+        self.answer(100, true, true);
+    }
+
+    /// It answers one publish, where it is in hundredths of all that it has, or all up to it.
+    pub fn answer(&mut self, part: u64, multiple: bool, ack: bool) {
+        let tag = (self.published * part).div_ceil(100);
+        let method = if ack { MethodId::BASIC_ACK } else { MethodId::BASIC_NACK };
+        let ack = MethodWriter::new(method).longlong(tag).octet(u8::from(multiple)).done();
         let mut frame = Vec::new();
         write_frame(&mut frame, FrameKind::Method, ChannelId(self.on), &ack);
         let link = self.link.unwrap();
         self.hub.link_bytes(NOW, link, &frame, &mut self.judge);
+        self.hub.audit().unwrap();
         self.settle();
     }
 
     /// What came out of it all: to the upstream, to the client, and how it was counted.
-    pub fn end(mut self) -> (Vec<u8>, Vec<u8>, [u64; 9], Disk) {
+    pub fn end(mut self) -> (Vec<u8>, Vec<u8>, [u64; 10], Disk) {
         if self.durable == Kept::OnDiskFirst {
             self.sync();
         }
@@ -213,6 +221,7 @@ impl Pair {
             self.hub.unsettled(),
             records,
             awaited as u64,
+            self.judge.seen,
         ];
         (self.upstream, self.client, counted, self.disk.take())
     }

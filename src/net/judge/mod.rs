@@ -116,7 +116,7 @@ impl Judge for PolicyJudge {
         let task = match &reading {
             Reading::Task(task) => Some(task),
             Reading::NotTask(kind) => {
-                self.desk.tally.other(kind_word(*kind));
+                self.desk.tally.others(kind_word(*kind), 1);
                 None
             }
             Reading::Unreadable(why) => {
@@ -130,6 +130,16 @@ impl Judge for PolicyJudge {
         }
         let case = Case::new(&self.snapshot, now, publish, task);
         self.desk.judge(&case)
+    }
+
+    fn passes_alike(&self, publish: &PublishView<'_>) -> bool {
+        !self.snapshot.config.policy.speaks_of_others() && celery::told_without_body(&view(publish)).is_some()
+    }
+
+    fn passed_alike(&mut self, publish: &PublishView<'_>, count: u64) {
+        if let Some(kind) = celery::told_without_body(&view(publish)) {
+            self.desk.tally.others(kind_word(kind), count);
+        }
     }
 
     fn rest(&mut self, now: Now) {

@@ -121,13 +121,13 @@ impl Tally {
         self.notes += 1;
     }
 
-    /// Notes a message that is no task.
-    pub fn other(&mut self, kind: NonTask) {
+    /// Notes messages that are no tasks.
+    pub fn others(&mut self, kind: NonTask, count: u64) {
         match self.others.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, noted)) => *noted += 1,
-            None => self.others.push((kind, 1)),
+            Some((_, noted)) => *noted += count,
+            None => self.others.push((kind, count)),
         }
-        self.notes += 1;
+        self.notes += count;
     }
 
     fn find(&self, task: &Task<'_>, case: &Case<'_>, kind: &Kind, to: Option<&Destination>) -> Option<u32> {

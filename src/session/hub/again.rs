@@ -79,6 +79,7 @@ impl Hub {
             tag: crate::session::lane::UNSENT,
             seq: std::mem::take(&mut item.seq),
             len: item.len,
+            count: 1,
             at_ms: item.at_ms,
             record: item.record.take(),
             wait: item.wait.take(),

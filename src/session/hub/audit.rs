@@ -43,7 +43,7 @@ impl Hub {
             links: self.links.len(),
             lanes: self.lanes.len(),
             pools: self.pools.len(),
-            items: self.lanes.iter().map(|(_, l)| l.items.len()).sum(),
+            items: self.lanes.iter().map(|(_, l)| l.len()).sum(),
             held: self.links.iter().map(|(_, l)| l.out.held()).sum(),
         }
     }
@@ -71,7 +71,7 @@ impl Hub {
                 l.queued,
                 l.careful,
                 l.not_before_ms,
-                l.items.len(),
+                l.len(),
                 l.sent,
                 l.items.get(l.sent).map(|i| (
                     &i.kind,
@@ -112,10 +112,12 @@ impl Hub {
         for (id, lane) in &self.lanes {
             let sums = open.get_mut(lane.upstream.0).ok_or("a lane of no upstream")?;
             for item in lane.items.iter().filter(|i| !i.settled) {
-                sums.0 += 1;
+                let count = u64::from(item.count);
+                let counts = matches!(item.kind, Kind::Publish(f) if !f.authored && !f.replayed);
+                sums.0 += count;
                 sums.1 += u64::from(item.len);
-                sums.2 += u64::from(lane.orphaned());
-                in_flight += u64::from(matches!(item.kind, Kind::Publish(f) if !f.authored && !f.replayed));
+                sums.2 += if lane.orphaned() { count } else { 0 };
+                in_flight += if counts { count } else { 0 };
             }
             ensure!(lane.sent <= lane.items.len(), "lane {id}: {} sent of {}", lane.sent, lane.items.len());
             ensure!(lane.lease.is_some() || lane.sent == 0, "lane {id} has sent without a lease");
@@ -139,13 +141,16 @@ impl Hub {
                     && n < lane.sent
                     && !item.settled;
                 ensure!(!twice, "lane {id} item {n}: tag {last} twice");
-                last = item.tag;
+                last = item.last_tag();
                 if let (Store::Stream(spot), Some((lid, _)), false) = (&item.store, lane.lease, item.settled)
                 {
                     let bytes = self.links.get(lid.0).map_or(0, |l| l.out.bytes_at(*spot).len());
                     ensure!(bytes > 0, "lane {id} item {n}: nothing kept of {} octets", item.len);
                 }
             }
+            let link = lane.lease.and_then(|(lid, _)| self.links.get(lid.0));
+            let adds_up = lane.runs_add_up(|spot| link.map_or(&[][..], |l| l.out.bytes_at(spot)));
+            ensure!(adds_up, "lane {id}: its runs are not what they say");
             ensure!(!lane.items.is_empty() || lane.session.is_some(), "lane {id} is empty and nobody's");
             if let Some((lid, up)) = lane.lease {
                 let link = self
@@ -322,8 +327,7 @@ impl Hub {
         let mut open: FxHashMap<SessionId, u64> = FxHashMap::default();
         for (_, lane) in &self.lanes {
             if let Some(sid) = lane.session {
-                *open.entry(sid).or_default() +=
-                    crate::wire::num::u64_of(lane.items.iter().filter(|i| !i.settled).count());
+                *open.entry(sid).or_default() += crate::wire::num::u64_of(lane.unsettled());
             }
         }
         for (id, s) in &self.sessions {

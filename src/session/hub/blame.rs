@@ -55,6 +55,7 @@ impl Hub {
                 return;
             }
         };
+        self.part(lane_id);
         let culprit = self.culprit(lid, lane_id, words);
         // Where an exchange is missing or forbidden, what follows to it on the channel would be refused one by one.
         let exchange =

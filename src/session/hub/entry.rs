@@ -126,7 +126,7 @@ impl Hub {
         let full = u.unsettled >= u.settings.window_messages
             || u.unsettled_bytes.saturating_add(more) > u.settings.window_bytes
             || held > u.settings.window_bytes.saturating_add(u64_of(CHUNK_BYTES))
-            || u64_of(lane.items.len()) >= u.settings.window_messages.saturating_mul(2);
+            || u64_of(lane.len()) >= u.settings.window_messages.saturating_mul(2);
         let memory: u64 = self.upstreams.iter().map(|u| u.unsettled_bytes).sum();
         let over_memory = memory.saturating_add(more) > self.limits.memory_bytes;
         self.counters.limit_window += u64::from(full);
@@ -211,6 +211,7 @@ impl Hub {
                     tag,
                     seq,
                     len: spot.len(),
+                    count: 1,
                     at_ms: now.ms,
                     wait,
                     record,
@@ -228,6 +229,7 @@ impl Hub {
                     tag: UNSENT,
                     seq,
                     len,
+                    count: 1,
                     at_ms: now.ms,
                     record,
                     wait,

@@ -241,15 +241,17 @@ impl Hub {
     /// How many of those that were sent will be sent again.
     pub(super) fn count_resent(&mut self, lane_id: LaneId, sent: usize) {
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
-        let again = lane.items.iter().take(sent).filter(|i| !i.settled).count();
+        let again =
+            lane.items.iter().take(sent).filter(|i| !i.settled).map(|i| u64::from(i.count)).sum::<u64>();
         if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
-            u.resent += crate::wire::num::u64_of(again);
+            u.resent += again;
         }
     }
 
     /// Takes what is on a lane out of its lost lease's stream; how many from the front were sent. Nothing leaves the lane, so that
     /// places on it stay what they are.
     pub(super) fn detach(&mut self, lane_id: LaneId) -> usize {
+        self.part(lane_id);
         let Some(lane) = self.lanes.get_mut(lane_id.0) else { return 0 };
         let Some((lid, _)) = lane.lease.take() else { return 0 };
         // What was not sent is its own already: a lane that loses one lease after the other must not be walked for each.
@@ -308,7 +310,7 @@ impl Hub {
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
             lane.session = None;
             let pool = lane.pool;
-            let count = crate::wire::num::u64_of(lane.items.iter().filter(|i| !i.settled).count());
+            let count = crate::wire::num::u64_of(lane.unsettled());
             if let (true, Some(u)) = (lane.orphaned(), self.upstreams.get_mut(lane.upstream.0)) {
                 u.orphaned += count;
             }

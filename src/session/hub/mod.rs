@@ -1,5 +1,6 @@
 //! The Hub: sessions, lanes, links and pools of one data thread, driven by bytes and time.
 
+mod acked;
 mod adopt;
 mod again;
 mod alone;
@@ -35,6 +36,7 @@ mod pause;
 mod pin;
 mod pool;
 mod publish;
+mod reader;
 mod recall;
 mod reconfigure;
 mod relay;

@@ -89,7 +89,7 @@ impl Hub {
 
     pub(super) fn on_lane(&self, b: BacklogId) -> usize {
         let lane = self.backlogs.get(b.index()).and_then(|b| b.replay);
-        lane.and_then(|l| self.lanes.get(l.0)).map_or(0, |l| l.items.len())
+        lane.and_then(|l| self.lanes.get(l.0)).map_or(0, Lane::len)
     }
 
     /// How many more of a backlog may be on their way.

@@ -42,6 +42,7 @@ impl Hub {
         if self.spool.is_none() {
             return 0;
         }
+        self.part(lane_id);
         let Some(lane) = self.lanes.get(lane_id.0) else { return 0 };
         let bare = |i: &Item| !i.settled && i.record.is_none() && matches!(i.kind, Kind::Publish(_));
         let (mut left, replays, count) =

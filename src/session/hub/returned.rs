@@ -71,6 +71,7 @@ impl Hub {
 
     fn returned(&mut self, now: Now, lid: LinkId, up: u16, r: &Returning, judge: &mut dyn Judge) {
         let Some(lane_id) = self.lane_on(lid, up) else { return };
+        self.part(lane_id);
         let Some((index, mut flags)) = self.returned_item(lid, lane_id, r) else { return };
         let Some(lane) = self.lanes.get(lane_id.0) else { return };
         let (session, channel) = (lane.session, lane.channel);

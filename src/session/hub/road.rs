@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::frames::{Frames, renumber};
 use super::journal::Journal;
 use super::moves::Moves;
-use super::stencil::Reader;
+use super::reader::Reader;
 use crate::session::confirm::ConfirmWindow;
 use crate::session::judge::{Edited, PublishView};
 use crate::session::lane::{Item, Kind, Lane, PublishFlags, Store, UNSENT, Wait};
@@ -38,12 +38,12 @@ pub(super) struct Road<'h> {
     pub(super) now: Now,
 }
 
-/// Publishes of one length, side by side in what the client sent, that go on as they came: they are copied, numbered and remembered
-/// together, once there is another or the row ends. One that nobody has judged is not among them.
+/// Publishes side by side in what the client sent that go on as they came: they are copied, numbered and remembered together, once there
+/// is another or the row ends. One that nobody has judged is not among them.
 pub(super) struct Run<'h> {
     /// From the first of them on.
     bytes: &'h [u8],
-    /// Octets of each.
+    /// Octets of all, and how many there are.
     len: usize,
     count: usize,
     /// How many more, and octets, there is room for.
@@ -55,13 +55,15 @@ pub(super) struct Run<'h> {
 
 impl Run<'_> {
     fn takes(&self, len: usize) -> bool {
-        self.len == len && self.room > 0 && len <= self.room_bytes
+        self.room > 0 && len <= self.room_bytes
     }
 
-    fn add(&mut self) {
-        self.count += 1;
-        self.room = self.room.saturating_sub(1);
-        self.room_bytes = self.room_bytes.saturating_sub(self.len);
+    /// So many more, together so many octets.
+    fn add(&mut self, count: usize, len: usize) {
+        self.count += count;
+        self.len += len;
+        self.room = self.room.saturating_sub(u64_of(count));
+        self.room_bytes = self.room_bytes.saturating_sub(len);
     }
 }
 
@@ -113,18 +115,33 @@ impl<'h> Road<'h> {
     pub(super) fn pass_whole(&mut self, bytes: &'h [u8], len: usize, view: &PublishView<'_>) {
         let (mandatory, risky) = (view.mandatory, self.is_risky(view.exchange));
         match &mut self.run {
-            Some(run) if run.mandatory == mandatory && run.risky == risky => run.add(),
-            _ => self.begin_run(Run { bytes, len, count: 0, room: 0, room_bytes: 0, mandatory, risky }),
+            Some(run) if run.mandatory == mandatory && run.risky == risky => run.add(1, len),
+            _ => {
+                let run = Run { bytes, len: 0, count: 0, room: 0, room_bytes: 0, mandatory, risky };
+                self.begin_run(run, len);
+            }
+        }
+    }
+
+    /// How many more publishes of this length the run takes that has just been added to.
+    pub(super) fn more(&self, len: usize) -> usize {
+        self.run.as_ref().map_or(0, |run| usize_clamped(run.room).min(run.room_bytes / len.max(1)))
+    }
+
+    /// So many more, as long as the last, for which `more` has seen room.
+    pub(super) fn pass_more(&mut self, count: usize, len: usize) {
+        if let Some(run) = &mut self.run {
+            run.add(count, len * count);
         }
     }
 
     #[inline(never)]
-    fn begin_run(&mut self, mut run: Run<'h>) {
+    fn begin_run(&mut self, mut run: Run<'h>, len: usize) {
         self.end_run();
         let bytes = usize_clamped(self.room_bytes.saturating_sub(u64_of(FRAME_OVERHEAD)));
-        run.room_bytes = self.link.out.room(self.spares, run.len).min(bytes);
+        run.room_bytes = self.link.out.room(self.spares, len).min(bytes);
         run.room = self.room;
-        run.add();
+        run.add(1, len);
         self.run = Some(run);
     }
 
@@ -132,27 +149,26 @@ impl<'h> Road<'h> {
     #[inline(never)]
     fn end_run(&mut self) {
         let Some(Run { bytes, len, count, mandatory, risky, .. }) = self.run.take() else { return };
-        let frames = bytes.get(..len * count).unwrap_or(&[]);
-        let (ch, up, pieces) = (self.ch, self.up, u32_clamped(count));
-        let all = self.link.out.keep_run(self.spares, frames.len(), pieces, |out| {
+        let frames = bytes.get(..len).unwrap_or(&[]);
+        let (ch, up, count32) = (self.ch, self.up, u32_clamped(count));
+        let spot = self.link.out.keep_run(self.spares, frames.len(), count32, |out| {
             if ch == up { out.extend_from_slice(frames) } else { renumber(out, frames, up, 0) }
         });
         let flags = PublishFlags { mandatory, risky, ..PublishFlags::default() };
-        let tag = self.weigh(count, all.len());
+        let tag = self.weigh(count, spot.len());
         let seq = self.confirm.as_mut().map_or(0, |window| window.next_run(count));
-        let (at_ms, step) = (self.now.ms, u64::from(seq != 0));
-        self.lane.items.extend((0..).zip(all.pieces(pieces, u32_clamped(len))).map(|(n, spot)| Item {
+        self.lane.push_sent(Item {
             store: Store::Stream(spot),
-            kind: Kind::Publish(flags),
-            settled: false,
-            strikes: 0,
-            tag: tag + n,
-            seq: seq + n * step,
+            tag,
             len: spot.len(),
-            at_ms,
-            wait: None,
-            record: None,
-        }));
+            count: count32,
+            at_ms: self.now.ms,
+            ..item(flags, seq)
+        });
+        if risky {
+            // The first of them that is taken says that their exchange is there.
+            self.lane.part(|spot| self.link.out.bytes_at(spot));
+        }
     }
 
     /// So many publishes enter the lane, together so many octets: the tag of the first on the lease.
@@ -166,7 +182,6 @@ impl<'h> Road<'h> {
             self.lane.first_ms = self.now.ms;
         }
         self.lane.busy_ms = self.now.ms;
-        self.lane.sent += count;
         self.room = self.room.saturating_sub(publishes);
         self.room_bytes = self.room_bytes.saturating_sub(bytes);
         self.upstream.unsettled += publishes;
@@ -237,7 +252,7 @@ impl<'h> Road<'h> {
     fn put(&mut self, frames: &Frames<'_>, item: Item) {
         let spot = frames.keep(&mut self.link.out, self.spares, self.up, self.link.tune.frame_max);
         let (tag, at_ms) = (self.weigh(1, spot.len()), self.now.ms);
-        self.lane.items.push_back(Item { store: Store::Stream(spot), tag, len: spot.len(), at_ms, ..item });
+        self.lane.push_sent(Item { store: Store::Stream(spot), tag, len: spot.len(), at_ms, ..item });
     }
 }
 
@@ -251,6 +266,7 @@ fn item(flags: PublishFlags, seq: u64) -> Item {
         tag: UNSENT,
         seq,
         len: 0,
+        count: 1,
         at_ms: 0,
         wait: None,
         record: None,

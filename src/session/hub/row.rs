@@ -10,8 +10,8 @@
 use super::Hub;
 use super::journal::Journal;
 use super::lease::CROWDED_BYTES;
+use super::reader::Reader;
 use super::road::Road;
-use super::stencil::Reader;
 use crate::session::awaited::Whose;
 use crate::session::client::{Channel, ChannelState, Gate, Session, State};
 use crate::session::judge::{Decision, Judge, SessionFacts};
@@ -101,7 +101,7 @@ impl Hub {
         let (messages, bytes) = (upstream.settings.window_messages, upstream.settings.window_bytes);
         let room = messages
             .saturating_sub(upstream.unsettled)
-            .min(messages.saturating_mul(2).saturating_sub(u64_of(lane.items.len())));
+            .min(messages.saturating_mul(2).saturating_sub(u64_of(lane.len())));
         let room_bytes =
             bytes.saturating_sub(upstream.unsettled_bytes).min(limits.memory_bytes.saturating_sub(memory));
         let held_max = bytes.saturating_add(u64_of(CHUNK_BYTES));
@@ -146,7 +146,20 @@ impl Hub {
             let view = reader.view(facts, &header);
             match judge.judge(now, &view) {
                 Decision::Pass if by_tier || !road.takes_whole(len) => road.pass(&reader, &view, by_tier),
-                Decision::Pass => road.pass_whole(rest, len, &view),
+                Decision::Pass => {
+                    road.pass_whole(rest, len, &view);
+                    // Those behind it that say the same are not read one by one.
+                    let next = rest.get(len..).unwrap_or(&[]);
+                    let alike = reader.alike(next, road.more(len).min(1));
+                    if alike > 0 && judge.passes_alike(&view) {
+                        let alike = reader.alike(next, road.more(len));
+                        road.pass_more(alike, len);
+                        judge.passed_alike(&view, u64_of(alike));
+                        counters.frames_in += u64_of(alike * (2 + view.body.len()));
+                        count += u64_of(alike);
+                        at += len * alike;
+                    }
+                }
                 Decision::Edit(edited) => {
                     let elsewhere = edited.upstream.is_some_and(|u| order.get(u.0) != Some(own));
                     let to_disk = edited.durable.unwrap_or(by_tier);

@@ -5,12 +5,11 @@ use super::aside::Again;
 use super::books::Exit;
 use crate::session::aside::Refused;
 use crate::session::client::State;
-use crate::session::lane::{Item, Kind, PublishFlags, Store};
+use crate::session::lane::{Kind, Lane, Store};
 use crate::session::record::Record;
-use crate::session::{LaneId, LinkId, Now, SessionId, Spot};
+use crate::session::{LaneId, LinkId, Now, SessionId};
 use crate::wire::frame::{ChannelId, FrameKind, write_frame};
 use crate::wire::method::{MethodId, MethodWriter};
-use crate::wire::num::u64_of;
 
 /// Exchanges remembered for one pool.
 const EXCHANGES_REMEMBERED_MAX: usize = 10_000;
@@ -29,7 +28,11 @@ impl Hub {
             if ack {
                 self.acked_run(now, lane_id, upto);
             }
-            let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
+            let left = |l: &Lane| l.items.front().is_some_and(|i| i.tag <= upto);
+            if self.lanes.get(lane_id.0).is_some_and(left) {
+                self.part(lane_id);
+            }
+            let Some(lane) = self.lanes.get(lane_id.0) else { return };
             let count = lane.items.iter().take(lane.sent).take_while(|i| i.tag <= upto).count();
             for index in 0..count {
                 let is_publish = self
@@ -41,108 +44,30 @@ impl Hub {
                     self.settle_publish(now, lane_id, index, ack);
                 }
             }
-        } else if let Some(index) = lane.tagged(tag) {
+        } else if ack && lane.items.front().is_some_and(|i| i.count > 1 && i.tag == tag) {
+            self.acked_run(now, lane_id, tag);
+        } else if let Some(index) = self.one_tagged(lane_id, tag) {
             self.settle_publish(now, lane_id, index, ack);
         }
         self.sweep(now, lane_id);
     }
 
-    /// The usual case of many confirms: publishes from the front on, acked together. Stops at whatever is more than that. Does for each
-    /// what `settle_publish` does for one.
-    fn acked_run(&mut self, now: Now, lane_id: LaneId, upto: u64) {
-        let Some(lane) = self.lanes.get_mut(lane_id.0) else { return };
-        let mut link = lane.lease.and_then(|(lid, _)| self.links.get_mut(lid.0));
-        let mut session = lane.session.and_then(|sid| self.sessions.get_mut(sid.0));
-        let mut window =
-            session.as_mut().and_then(|s| s.channel(lane.channel)).and_then(|c| c.confirm.as_mut());
-        let (mut gone, mut count, mut bytes, mut waited_ms, mut others) = (0, 0, 0, 0, 0);
-        let mut records: Vec<(Record, u64)> = Vec::new();
-        let plain = |i: &Item| {
-            i.tag <= upto
-                && (i.settled
-                    || matches!(
-                        i.kind,
-                        Kind::Publish(PublishFlags { risky: false, again: false, unrouted: false, .. })
-                    ))
-        };
-        // What lies side by side in the stream is let go together, and numbers in a row are acked together.
-        let mut beside: Option<(Spot, u32)> = None;
-        let (mut seq, mut acked, mut told) = (0, 0, false);
-        for item in lane.items.iter_mut().take(lane.sent).take_while(|i| plain(i)) {
-            gone += 1;
-            if item.settled {
-                continue;
-            }
-            if let Kind::Publish(flags) = item.kind
-                && (flags.authored || flags.replayed)
-            {
-                self.counters.book(flags, Exit::Forwarded);
-                others += 1;
-            }
-            count += 1;
-            bytes += u64::from(item.len);
-            if let Some(record) = item.record {
-                match records.last_mut() {
-                    Some((first, last)) if first.is_followed(*last, record) => *last = record.number,
-                    _ => records.push((record, record.number)),
-                }
-            }
-            waited_ms += now.ms.saturating_sub(item.at_ms);
-            if let (Store::Stream(spot), Some(link)) = (&item.store, &mut link) {
-                match &mut beside {
-                    Some((first, pieces)) if first.is_beside(*spot) => *pieces += 1,
-                    other => {
-                        if let Some((first, pieces)) = other.replace((*spot, 1)) {
-                            link.out.release_run(&mut self.spares, first, pieces);
-                        }
-                    }
-                }
-            }
-            if let (Some(window), true) = (&mut window, item.seq != 0) {
-                told = true;
-                if item.seq == seq + u64_of(acked) {
-                    acked += 1;
-                } else {
-                    window.ack_run(seq, acked);
-                    (seq, acked) = (item.seq, 1);
-                }
-            }
+    /// The publish with this delivery tag, alone.
+    fn one_tagged(&mut self, lane_id: LaneId, tag: u64) -> Option<usize> {
+        let lane = self.lanes.get(lane_id.0)?;
+        let index = lane.tagged(tag)?;
+        if lane.items.get(index)?.count == 1 {
+            return Some(index);
         }
-        if let (Some((first, pieces)), Some(link)) = (beside, link) {
-            link.out.release_run(&mut self.spares, first, pieces);
-        }
-        if let Some(window) = window {
-            window.ack_run(seq, acked);
-        }
-        lane.items.drain(..gone);
-        lane.sent -= gone;
-        lane.careful = lane.careful.saturating_sub(gone);
-        if gone > 0 {
-            lane.first_ms = now.ms;
-        }
-        self.counters.confirm_wait_ms += waited_ms;
-        self.counters.forwarded += count - others;
-        self.counters.confirmed += count;
-        self.counters.confirm_count += count;
-        if let Some(u) = self.upstreams.get_mut(lane.upstream.0) {
-            u.confirmed += count;
-            u.unsettled = u.unsettled.saturating_sub(count);
-            u.unsettled_bytes = u.unsettled_bytes.saturating_sub(bytes);
-            if lane.orphaned() {
-                u.orphaned = u.orphaned.saturating_sub(count);
-                u.orphans_settled += count;
-            }
-        }
-        if let (Some(s), Some(sid)) = (session, lane.session) {
-            s.unsettled = s.unsettled.saturating_sub(count);
-            if let Some(c) = s.channel(lane.channel).filter(|c| told && !c.answers_due) {
-                c.answers_due = true;
-                self.answers_due.push((sid, lane.channel));
-            }
-        }
-        for (first, last) in records {
-            self.records_done(first, last);
-        }
+        self.part(lane_id);
+        self.lanes.get(lane_id.0)?.tagged(tag)
+    }
+
+    /// What becomes of one of a run is not the others' business: each gets an item of its own.
+    pub(super) fn part(&mut self, lane_id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(lane_id.0).filter(|l| l.in_runs > 0) else { return };
+        let Some(link) = lane.lease.and_then(|(lid, _)| self.links.get(lid.0)) else { return };
+        lane.part(|spot| link.out.bytes_at(spot));
     }
 
     /// The lane on a channel of a pooled link.
@@ -217,7 +142,9 @@ impl Hub {
     /// The frames of an item, wherever they are.
     pub(super) fn item_bytes(&self, lane_id: LaneId, index: usize) -> Option<Vec<u8>> {
         let lane = self.lanes.get(lane_id.0)?;
-        match &lane.items.get(index)?.store {
+        let item = lane.items.get(index)?;
+        debug_assert_eq!(item.count, 1, "a run is parted before one of it is looked at");
+        match &item.store {
             Store::Own(bytes) => Some(bytes.to_vec()),
             Store::Stream(spot) => Some(self.links.get(lane.lease?.0.0)?.out.bytes_at(*spot).to_vec()),
         }
@@ -252,6 +179,7 @@ impl Hub {
         let (session, upstream, lease) = (lane.session, lane.upstream, lane.lease);
         let orphaned = lane.orphaned();
         let item = lane.items.get_mut(index).filter(|i| !i.settled)?;
+        debug_assert_eq!(item.count, 1, "a run is parted before one of it is settled");
         item.settled = true;
         let (seq, len, record) = (item.seq, item.len, item.record.take());
         let store = std::mem::replace(&mut item.store, Store::Own(Box::default()));

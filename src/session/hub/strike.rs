@@ -34,7 +34,10 @@ impl Hub {
         let suspects: Vec<(LaneId, usize)> = self
             .lanes_of(lid)
             .into_iter()
-            .filter_map(|lane_id| Some((lane_id, self.suspect(lane_id, named.then_some(cause))?)))
+            .filter_map(|lane_id| {
+                self.part(lane_id);
+                Some((lane_id, self.suspect(lane_id, named.then_some(cause))?))
+            })
             .collect();
         if let ([(lane_id, index)], true) = (suspects.as_slice(), named) {
             self.convict(now, *lane_id, *index, words);
@@ -64,6 +67,7 @@ impl Hub {
     /// its lane again and again goes alone, for once.
     pub(super) fn strike_without_words(&mut self, lid: LinkId) {
         for lane_id in self.lanes_of(lid) {
+            self.part(lane_id);
             let Some(index) = self.suspect(lane_id, None) else { continue };
             let Some(lane) = self.lanes.get_mut(lane_id.0) else { continue };
             let Some(item) = lane.items.get_mut(index) else { continue };

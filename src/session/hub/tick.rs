@@ -246,10 +246,8 @@ impl Hub {
             let (Some((lid, _)), 1..) = (lane.lease, lane.sent) else { continue };
             let Some(link) = self.links.get(lid.0) else { continue };
             // What the broker has not got, or does not read, it does not owe.
-            let owed = match lane.items.front().map(|i| &i.store) {
-                Some(Store::Stream(spot)) => link.out.is_written(*spot),
-                _ => true,
-            };
+            let owed =
+                lane.first_spot(|spot| link.out.bytes_at(spot)).is_none_or(|spot| link.out.is_written(spot));
             if link.blocked || !owed {
                 lane.first_ms = now.ms;
             }
