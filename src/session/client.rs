@@ -126,6 +126,15 @@ pub(super) enum ChannelState {
     ClosingByClient,
 }
 
+/// The rest of a content on a channel that is closing.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unfinished {
+    /// So many octets must come, `None` before the header says how many: nothing else may come before them.
+    Due(Option<u64>),
+    /// Refused when its header announced it, where RabbitMQ would have waited for all of it: so many octets may come, or none.
+    Refused(u64),
+}
+
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) state: ChannelState,
@@ -136,8 +145,8 @@ pub(super) struct Channel {
     /// Confirms of an own channel: the client's number minus the broker's tag.
     pub(super) own_offset: u64,
     pub(super) assembly: Option<Box<Assembly>>,
-    /// While it is closing: octets to come of a content that nobody waits for, `None` before its header.
-    pub(super) unfinished: Option<Option<u64>>,
+    /// While it is closing: what is to come of a content that nobody waits for.
+    pub(super) unfinished: Option<Unfinished>,
     pub(super) lanes: Vec<(UpstreamId, LaneId)>,
     /// The queue last declared on it, for names left empty.
     pub(super) last_queue: Box<[u8]>,
@@ -187,7 +196,7 @@ impl Channel {
     /// channel.close has been said to the client: of what it has begun, only the end is waited for.
     pub(super) fn begin_closing(&mut self) {
         self.state = ChannelState::Closing;
-        self.unfinished = self.assembly.take().map(|a| a.left);
+        self.unfinished = self.assembly.take().map(|a| Unfinished::Due(a.left));
         self.own_replies.clear();
         self.confirm = None;
     }

@@ -190,3 +190,17 @@ fn what_stands_behind_the_method_that_a_channel_is_closed_for_is_still_its_conte
     s.client_method(sid, 1, &kit::channel_open());
     assert_eq!(s.client_methods(sid), [MethodId::CHANNEL_OPEN_OK]);
 }
+
+#[test]
+fn a_content_that_was_refused_for_its_announced_size_may_be_broken_off() {
+    let limits = Limits { message_bytes: 4, ..Limits::default() };
+    let mut s = Stage::with_limits(vec![upstream()], limits);
+    let sid = s.client("pw");
+    let large = kit::publish(1, "", "q", false, "1", b"large", 131_072);
+    let body_len = 7 + b"large".len() + 1;
+    s.client_says(sid, &large[..large.len() - body_len]);
+    assert_eq!(s.client_methods(sid), [MethodId::CHANNEL_CLOSE]);
+    s.client_method(sid, 1, &kit::bare(MethodId::CHANNEL_CLOSE_OK));
+    s.client_method(sid, 1, &kit::channel_open());
+    assert_eq!(s.client_methods(sid), [MethodId::CHANNEL_OPEN_OK]);
+}

@@ -3,7 +3,7 @@
 use super::assembly::still_to_come;
 use super::connection::syntax;
 use super::{Hub, Step};
-use crate::session::client::{ChannelState, Gate, Pin, Reply};
+use crate::session::client::{ChannelState, Gate, Pin, Reply, Unfinished};
 use crate::session::{Now, Refusal, SessionId};
 use crate::wire::frame::{Frame, FrameKind};
 use crate::wire::method::{self, MethodId, MethodWriter};
@@ -75,16 +75,23 @@ impl Hub {
     pub(super) fn while_channel_closes(&mut self, sid: SessionId, frame: Frame<'_>) -> Result<(), Refusal> {
         let ch = frame.channel.0;
         let Some(c) = self.sessions.get_mut(sid.0).and_then(|s| s.channel(ch)) else { return Ok(()) };
-        if let Some(left) = c.unfinished {
-            c.unfinished = still_to_come(left, frame)?;
-            return Ok(());
+        match c.unfinished.take() {
+            Some(Unfinished::Due(left)) => {
+                c.unfinished = still_to_come(left, frame)?.map(Unfinished::Due);
+                return Ok(());
+            }
+            Some(Unfinished::Refused(left)) if frame.kind == FrameKind::Body => {
+                c.unfinished = still_to_come(Some(left), frame)?.flatten().map(Unfinished::Refused);
+                return Ok(());
+            }
+            Some(Unfinished::Refused(_)) | None => {}
         }
         if frame.kind != FrameKind::Method {
             return Err(Refusal::no_method());
         }
         let (id, _) = method::split(frame.payload).map_err(syntax)?;
         if id == MethodId::BASIC_PUBLISH {
-            c.unfinished = Some(None);
+            c.unfinished = Some(Unfinished::Due(None));
             return Ok(());
         }
         method::check(frame.payload, &self.limits.table).map_err(syntax)?;
@@ -118,9 +125,11 @@ impl Hub {
             FrameKind::Method => {
                 let publishes =
                     method::split(frame.payload).is_ok_and(|(id, _)| id == MethodId::BASIC_PUBLISH);
-                publishes.then_some(None)
+                publishes.then_some(Unfinished::Due(None))
             }
-            FrameKind::Header => still_to_come(None, frame).unwrap_or_default(),
+            FrameKind::Header => {
+                still_to_come(None, frame).unwrap_or_default().flatten().map(Unfinished::Refused)
+            }
             FrameKind::Body | FrameKind::Heartbeat => None,
         };
     }
