@@ -30,7 +30,8 @@ STRICTER = {
                                          ["ch1 channel.close-ok", "ch1 channel.open-ok", "ch1 queue.declare-ok *"], "alive"),
     "protocol header: twelve octets, the last four garbage": (
         "what is no frame is refused at its first octet", ["ch0 connection.start *"], "closed"),
-    "connection: end of file behind what is refused": ("whoever has left is told nothing any more", [], "closed"),
+    "connection: end of file behind what is refused": ("told, where the broker's answer comes before the end of file; a race in RabbitMQ, too",
+                                                       ["ch1 channel.close 404 *"], "closed"),
     "tuned: open with trailing bytes": ("said before closing", ["ch0 connection.close 541 *"], "closed"),
     "channels: a thousand times open and close": ("works; RabbitMQ may still be closing the channel and then ends the connection",
                                                   ["1000 times: channel.open-ok", "1000 times: channel.close-ok"], "alive"),
