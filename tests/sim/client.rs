@@ -73,6 +73,8 @@ pub struct Client {
     chans: BTreeMap<u16, Chan>,
     /// Channels that it gave up with its connection: their lives, and their first numbers under confirms.
     given_up: BTreeMap<u16, (u32, Option<u32>)>,
+    /// Of all channels that it ever had.
+    lives: Vec<u32>,
     good_password: bool,
     good_vhost: bool,
     frame_max: u32,
@@ -118,6 +120,7 @@ impl Client {
             heard: Vec::new(),
             chans: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            lives: Vec::new(),
             good_password: !rng.chance(6),
             good_vhost: !rng.chance(4),
             frame_max: 4096,
@@ -228,6 +231,12 @@ impl Client {
             let (_, args) = method::split(&frame.payload).expect("a method");
             let (tag, _) = method::ack(args).expect("a nack");
             ledger.chan(uid).excused.insert(from + tag as u32 - 1);
+        }
+        if frame.method() == Some(MethodId::CONNECTION_CLOSE) {
+            let (_, args) = method::split(&frame.payload).expect("a method");
+            if method::close(args).expect("a close").code == 506 {
+                self.lives.iter().for_each(|uid| ledger.home_was_full(*uid));
+            }
         }
     }
 

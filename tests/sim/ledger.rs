@@ -58,6 +58,13 @@ pub enum Fate {
     Closes,
 }
 
+impl Fate {
+    /// A route sends it to another upstream, from where it may come home.
+    fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Goes { upstream, or, .. } if upstream != or)
+    }
+}
+
 /// How a channel ended, as its client saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -222,6 +229,21 @@ impl Ledger {
             c.fates.iter().filter(|(n, fate)| !numbered(**n) && !self.has_arrived(chan, **n, **fate));
         let refused: Vec<u32> = refused.map(|(n, _)| *n).collect();
         self.chan(chan).excused.extend(refused);
+    }
+
+    pub fn routed_elsewhere(&self, chan: u32) -> bool {
+        self.chans[&chan].fates.values().any(Fate::is_elsewhere)
+    }
+
+    /// The connection is closed because nothing takes more: what a route had sent elsewhere may have come home to that, if it has no number
+    /// and has not arrived.
+    pub fn home_was_full(&mut self, chan: u32) {
+        let c = &self.chans[&chan];
+        let numbered = |n| c.confirm_from.is_some_and(|from| n >= from);
+        let unknown = |n, fate| !numbered(n) && !self.has_arrived(chan, n, fate);
+        let home = c.fates.iter().filter(|(n, fate)| fate.is_elsewhere() && unknown(**n, **fate));
+        let home: Vec<u32> = home.map(|(n, _)| *n).collect();
+        self.chan(chan).excused.extend(home);
     }
 
     /// A drain has refused something of somebody: what has a number and no answer may be that.

@@ -47,6 +47,7 @@ impl Client {
         *uids += 1;
         let uid = *uids;
         ledger.open(uid);
+        self.lives.push(uid);
         let mut chan = Chan {
             uid,
             state: ChanState::Opening,

@@ -111,10 +111,14 @@ impl Client {
             403 => login && !self.good_password,
             530 => login && !self.good_vhost,
             320 => login || self.pinned || text.contains("shutting down"),
+            506 if text.contains("came back") => self.lives.iter().any(|uid| ledger.routed_elsewhere(*uid)),
             506 => self.window_full || text.contains("max_retries"),
             _ => self.rude,
         };
         assert!(deserved, "{:?} in {:?} is told {} {text}", self.sid, self.phase, close.code);
+        if close.code == 506 {
+            self.lives.iter().for_each(|uid| ledger.home_was_full(*uid));
+        }
         self.end_all(ledger, End::ByClient);
         self.phase = Phase::Told;
         if rng.chance(70) {
