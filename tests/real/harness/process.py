@@ -1,5 +1,6 @@
 """A child process that never outlives us: its own group, its own log file, ended by pid."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -111,7 +112,16 @@ class Process:
             os.kill(self.pid, number)
 
     def pause(self):
+        """Returns when each of its threads stands still: until the one that takes the signal has had a processor, the others go on."""
         self.signal(signal.SIGSTOP)
+        wait_equal(self._states, {"T"}, every=0.001, what="states of the threads")
+
+    def _states(self):
+        states = set()
+        for thread in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                states.add(thread.read_text().rpartition(")")[2].split()[0])
+        return states
 
     def resume(self):
         self.signal(signal.SIGCONT)

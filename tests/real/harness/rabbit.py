@@ -3,7 +3,6 @@
 import glob
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -139,10 +138,10 @@ class RabbitNode:
         self.process.kill()
 
     def pause(self):
-        self.process.signal(signal.SIGSTOP)
+        self.process.pause()
 
     def resume(self):
-        self.process.signal(signal.SIGCONT)
+        self.process.resume()
 
     # asking it
 
