@@ -114,6 +114,13 @@ fn what_the_disk_takes_of_a_lane_before_it_fills_does_not_come_after_the_rest() 
     run(251, 5_000, true);
 }
 
+/// Found beyond the million: max_retries was used up, the full disk took nothing of a lane, and what came later was on that disk already:
+/// it was sent before what it had come behind.
+#[test]
+fn what_the_disk_takes_nothing_of_does_not_wait_for_what_came_later() {
+    run(2741, 5_000, true);
+}
+
 /// Found beyond the million: a client that had been told connection.close, and neither read nor said anything, was found after five
 /// seconds, with whatever heartbeat it had agreed.
 #[test]

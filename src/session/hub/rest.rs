@@ -54,6 +54,7 @@ impl Hub {
         if left == 0 || b.is_some_and(|b| self.spool_held_of(now, b) > 0) {
             return left;
         }
+        let mut took = false;
         for index in 0..count {
             let Some(item) = self.lanes.get(lane_id.0).and_then(|l| l.items.get(index)) else { continue };
             // What a lane of the spool carries without a record was given back once: all that is on disk came after it.
@@ -93,14 +94,15 @@ impl Hub {
                 }
                 record
             };
-            // What follows must not get there first.
+            // What follows must not get there first. Where the disk has taken nothing of it, what is there came later, and waits for it.
             let Some(record) = record else {
-                if speaks && !mixed {
+                if speaks && !mixed && took {
                     self.wait_behind(lane_id, index);
                 }
                 break;
             };
             left -= u64::from(bare);
+            took = true;
             let Some(item) = self.lanes.get_mut(lane_id.0).and_then(|l| l.items.get_mut(index)) else {
                 break;
             };
