@@ -166,6 +166,7 @@ def test_a_broker_that_is_killed_and_started_again_has_lost_nothing(own_node, ma
     umbel = make_umbel(own_node.url(), upstream_options=EAGER)
     with umbel.client() as client:
         client.declare("q")
+        own_node.keep_declarations()
         load = Load(client, "q", pause=0.003)
         load.start()
         load.more(200)

@@ -65,10 +65,8 @@ class World:
         self._declarations_last()
 
     def _declarations_last(self):
-        """RabbitMQ's answer to a declaration does not outlive each kill a second later (tests/faults/forgets_queues). Once its log is in the tables'
-        own files it does."""
         if self.broker in self.nodes:
-            self.broker.eval("catch mnesia:dump_log()")
+            self.broker.keep_declarations()
 
     def stock(self, name, count):
         """A queue with messages that are nobody's: their bodies are their numbers, and it is not drained in the end. They are confirmed: when a
